@@ -1,0 +1,23 @@
+# Everything a newcomer needs: `make dev` tries the gateway, `make test` tests it. Both set up what is missing.
+# Debian's python3 has neither venv nor a pip that may install: `pip install --target` works all the same.
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+RUN := $(UV) run --frozen
+
+.PHONY: dev test lint schema e2e help ensure-uv
+help: ; @grep -E '^# [a-z]+:' Makefile | sed 's/^# /  make /'
+
+.uv/bin/uv: ; python3 -m pip install --quiet --disable-pip-version-check --target .uv 'uv>=0.9'
+ensure-uv: $(if $(filter .uv/bin/uv,$(UV)),.uv/bin/uv)
+
+# dev: a local issuer, a sample upstream and the gateway in front of it, on this machine
+dev: ensure-uv ; @$(RUN) gateway dev $(ARGS)
+# test: all tests (those that need Chromium are skipped where there is none, and say so)
+test: ensure-uv ; $(RUN) --group e2e pytest $(ARGS)
+# lint: style, types, layers, Dockerfile
+lint: ensure-uv
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy
+	$(RUN) --group lint hadolint Dockerfile
+# schema: rewrite config/schema.json from the models
+schema: ensure-uv ; $(RUN) python -m gateway.config > config/schema.json

@@ -1,0 +1,3 @@
+"""The edge gateway for Clerk."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,160 @@
+"""What the schema knows and this version cannot do yet: each key, what it asks for, and the values that ask nothing.
+
+Building a capability means deleting its lines here.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from gateway.config.findings import Path, Report
+from gateway.config.validate import discard
+
+Off = Callable[[Any], bool]
+
+
+class Unbuilt(NamedTuple):
+    """A key that asks for something not built yet, unless `off` says that its value does not."""
+
+    pattern: str  # dotted; * stands for one name or index
+    capability: str
+    off: Off
+    ignorable: bool = True  # from the environment: left out with a warning, instead of refused
+
+
+def is_off(value: Any) -> bool:
+    """Say whether a value asks for nothing: null, false, 0, empty, or a mapping of such."""
+    if isinstance(value, Mapping):
+        return all(map(is_off, value.values()))
+    return value in (None, "", 0, False, [], ()) or str(value).lower() in ("0", "false")
+
+
+def besides(*values: Any) -> Off:
+    """These values ask for nothing either."""
+    return lambda value: is_off(value) or str(value).lower() in {str(each).lower() for each in values}
+
+
+def only(*values: Any) -> Off:
+    """Nothing but these values (and null) asks for nothing."""
+    return lambda value: value is None or str(value).lower() in {str(each).lower() for each in values}
+
+
+def unless(switch: str) -> Off:
+    """The section asks for nothing where its switch is written and off."""
+    return lambda value: is_off(value) or (isinstance(value, Mapping) and switch in value and is_off(value[switch]))
+
+
+def _only_tokens(value: Any) -> bool:
+    kinds = value if isinstance(value, list) else str(value or "").split(",")
+    return {str(kind).strip() for kind in kinds} <= {"session", "template", ""}
+
+
+def _at_most_one(value: Any) -> bool:
+    return is_off(value) or len(value) == 1
+
+
+def _no_convex_host(value: Any) -> bool:
+    return not re.match(r"https?://[^/?#]*\.convex\.(cloud|site)(?=[:/.]|$)", str(value), re.IGNORECASE)
+
+
+UNBUILT = (
+    Unbuilt("listen.tls", "TLS on the listener is", is_off),
+    Unbuilt("admin.port", "the admin listener is", is_off),
+    Unbuilt("admin.token", "the admin listener is", is_off),
+    Unbuilt("workers", "more than one worker process is", besides(1)),
+    Unbuilt("issuers", "several issuers are", is_off),
+    Unbuilt("clerk.secret_key", "calls to Clerk's Backend API are", is_off),
+    Unbuilt("clerk.machine_secret_key", "machine tokens are", is_off),
+    Unbuilt("clerk.machine_verify_per_s", "machine tokens are", besides(20, 20.0)),
+    Unbuilt("clerk.api_url", "calls to Clerk's Backend API are", besides("https://api.clerk.com")),
+    Unbuilt("clerk.frontend_api_url", "the Frontend API proxy is", besides("https://frontend-api.clerk.dev")),
+    Unbuilt("clerk.proxy_path", "the Frontend API proxy is", is_off),
+    Unbuilt("clerk.proxy_url", "the Frontend API proxy is", is_off),
+    Unbuilt("clerk.satellite", "satellite domains are", is_off),
+    Unbuilt("clerk.domain", "satellite domains are", is_off),
+    Unbuilt("clerk.handshake", "Clerk's handshake is", is_off),
+    Unbuilt("clerk.sign_in_url", "sending documents to the sign-in page is", is_off),
+    Unbuilt("clerk.instance_id", "webhooks are", is_off),
+    Unbuilt("clerk.webhook_signing_secrets", "webhooks are", is_off),
+    Unbuilt("upstreams.*.targets", "balancing over several targets is", _at_most_one),
+    Unbuilt("upstreams.*.url", "Convex as an upstream is", _no_convex_host, ignorable=False),
+    Unbuilt("upstreams.*.targets.*.url", "Convex as an upstream is", _no_convex_host, ignorable=False),
+    Unbuilt("upstreams.*.kind", "Convex as an upstream is", besides("http")),
+    Unbuilt("upstreams.*.allow_convex_admin", "Convex as an upstream is", is_off),
+    Unbuilt("upstreams.*.retries", "retries are", unless("attempts")),
+    Unbuilt("upstreams.*.health", "health checks are", unless("path")),
+    Unbuilt("upstreams.*.breaker", "circuit breaking is", unless("failures")),
+    Unbuilt("upstreams.*.max_connections", "bounding an upstream's connections is", is_off),
+    Unbuilt("upstreams.*.max_pending", "bounding an upstream's connections is", is_off),
+    Unbuilt("upstreams.*.tls.verify", "TLS to an upstream without verification is", only("true")),
+    Unbuilt("upstreams.*.tls.ca", "a certificate authority of one's own is", is_off),
+    Unbuilt("upstreams.*.tls.client_cert", "client certificates are", is_off),
+    Unbuilt("upstreams.*.tls.client_key", "client certificates are", is_off),
+    Unbuilt("upstreams.*.tls.server_name", "another TLS server name is", is_off),
+    Unbuilt("upstreams.*.webhooks", "webhooks are", is_off),
+    Unbuilt("routes.*.token", "machine tokens are", _only_tokens),
+    Unbuilt("routes.*.issuer", "several issuers are", is_off),
+    Unbuilt("routes.*.require.scope", "machine tokens, which alone have scopes, are", is_off),
+    Unbuilt("routes.*.rate_limit", "rate limits are", is_off),
+    Unbuilt("routes.*.stream_max_age_s", "ending streams by age is", is_off),
+    Unbuilt("identity.enrich", "the user directory is", is_off),
+    Unbuilt("identity.assertion.enabled", "the signed assertion is", is_off),
+    Unbuilt("rate_limits.*", "rate limits are", is_off),
+    Unbuilt("store.url", "the store is", is_off),
+    Unbuilt("cache.url", "a shared cache is", besides("memory://")),
+    Unbuilt("sync.every_h", "reconciling the user directory is", is_off),
+    Unbuilt("webhooks", "webhooks are", unless("path")),
+    Unbuilt("metrics.enabled", "metrics are", is_off),
+    Unbuilt("tracing.endpoint", "tracing is", is_off),
+)
+
+
+def withhold(tree: dict[str, Any], report: Report) -> None:
+    """Refuse what a file asks for and is not built; what the environment asks for is left out with one warning."""
+    warned: set[str] = set()
+    for unbuilt in UNBUILT:
+        for path, value in list(_matching(tree, tuple(unbuilt.pattern.split(".")))):
+            if unbuilt.off(value):
+                continue
+            variables = _variables(value, path, report)
+            if variables and unbuilt.ignorable:
+                _warn(variables, unbuilt, path, report, warned)
+            else:
+                message = f"{unbuilt.capability} not available yet"
+                report.error(path, message, "Leave it out, or wait for a version that has it")
+            discard(tree, path)
+
+
+def _warn(variables: tuple[str, ...], unbuilt: Unbuilt, path: Path, report: Report, warned: set[str]) -> None:
+    names = ", ".join(variables)
+    verb = "is" if len(variables) == 1 else "are"
+    message = f"{names} {verb} set, but {unbuilt.capability} not available yet: ignored"
+    if message not in warned:
+        warned.add(message)
+        report.warning(path, message)
+
+
+def _matching(tree: Any, pattern: tuple[str, ...], at: Path = ()) -> Iterator[tuple[Path, Any]]:
+    if not pattern:
+        yield at, tree
+        return
+    first, rest = pattern[0], pattern[1:]
+    for part, value in _children(tree):
+        if first in ("*", part):
+            yield from _matching(value, rest, (*at, part))
+
+
+def _children(tree: Any) -> Iterator[tuple[str | int, Any]]:
+    if isinstance(tree, Mapping):
+        yield from tree.items()
+    elif isinstance(tree, list):
+        yield from enumerate(tree)
+
+
+def _variables(value: Any, path: Path, report: Report) -> tuple[str, ...]:
+    """Name the variables every asking part of a value came from; none where the file itself asks for a part."""
+    children = list(_children(value))
+    if not children:
+        return report.place(path).came_from
+    found = [_variables(child, (*path, part), report) for part, child in children if not is_off(child)]
+    return tuple(dict.fromkeys(name for names in found for name in names)) if all(found) else ()

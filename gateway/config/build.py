@@ -1,0 +1,86 @@
+"""Settings to the one `Config`, with what the keys mean together checked on the way."""
+
+from ipaddress import ip_network
+
+from gateway.config.clerk import build_issuer
+from gateway.config.cors import build_cors
+from gateway.config.findings import Path, Report
+from gateway.config.identity import build_identity
+from gateway.config.model import Config, Limits, LogPolicy
+from gateway.config.review import review_routes, review_upstreams
+from gateway.config.routes import Surroundings, build_routes
+from gateway.config.schema import Settings
+from gateway.config.upstreams import build_upstreams
+from gateway.config.urls import read_host, read_url
+from gateway.core.headers import Network
+
+
+def build(settings: Settings, report: Report) -> Config:
+    """Make the configuration, as far as it can be made: with an error in the report it is not to be used."""
+    cors = build_cors(settings.cors, ("cors",), report)
+    upstreams = build_upstreams(settings.upstreams, report, own_port=settings.listen.port)
+    around = Surroundings(upstreams, _named(settings, report), cors, settings.limits.body_bytes)
+    routes = build_routes(settings, around, report)
+    needed = any(section.auth != "public" for section in settings.routes)
+    issuer = build_issuer(settings.clerk, report, needed=needed)
+    if len(routes) == len(settings.routes):
+        review_routes(routes, report)
+        review_upstreams(upstreams, routes, report)
+    public_url = report.tried(("public_url",), read_url, settings.public_url) if settings.public_url else None
+    return Config(
+        host=_host(settings.listen.host, report),
+        port=settings.listen.port,
+        public_url=public_url.text if public_url else None,
+        trusted_proxies=_networks(settings.trusted_proxies, report),
+        issuer=issuer,
+        routes=routes,
+        cors=cors,
+        identity=build_identity(settings.identity, report),
+        limits=Limits(**settings.limits.model_dump()),
+        logs=LogPolicy(**settings.logs.model_dump()),
+        drain_s=settings.drain_s,
+        drain_delay_s=settings.drain_delay_s,
+        warnings=tuple(finding for finding in report.sorted() if finding.level != "error"),
+        source=report.file,
+    )
+
+
+def _named(settings: Settings, report: Report) -> frozenset[str]:
+    """Name the upstreams of the file, broken ones too: that a route leads to one is not another error."""
+    written = {str(path[1]) for path in report.places if len(path) == 2 and path[0] == "upstreams"}
+    return frozenset(settings.upstreams.keys() | written)
+
+
+def _host(value: str, report: Report) -> str:
+    path: Path = ("listen", "host")
+    remedy = 'Write an address, such as 0.0.0.0 or "::"'
+    return report.tried(path, read_host, value.strip("[]"), remedy=remedy) or value
+
+
+def _networks(values: tuple[str, ...], report: Report) -> tuple[Network, ...]:
+    path: Path = ("trusted_proxies",)
+    networks = []
+    for value in values:
+        if value == "*":
+            remedy = "Name the networks of your proxies, such as 10.0.0.0/8"
+            report.error(path, '"*": then every client could choose its own address', remedy)
+            continue
+        network = report.tried(path, _network, value)
+        if network is None:
+            continue
+        if network.prefixlen == 0:
+            report.insecure(path, f"{network}: every client may say it is somebody else", "Name your proxies' networks")
+        networks.append(network)
+    return tuple(networks)
+
+
+def _network(value: str) -> Network:
+    try:
+        return ip_network(value)
+    except ValueError:
+        pass
+    try:
+        meant = ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError(f'"{value}" is not a network: write 10.0.0.0/8, or one address') from None
+    raise ValueError(f'"{value}" is an address within a network: write {meant} for the network')

@@ -1,0 +1,139 @@
+"""A Clerk instance from its publishable key, its issuer, or both: whose tokens are taken and with which keys."""
+
+import base64
+import binascii
+import hashlib
+
+from gateway.config.findings import Path, Report
+from gateway.config.model import IssuerConfig
+from gateway.config.parties import Clerk
+from gateway.config.urls import Url, read_keys_url, read_outbound
+from gateway.core.cors import read_origins
+from gateway.core.credentials import CredentialPolicy
+from gateway.core.verify import TokenPolicy, key_set_from_pem
+
+AT: Path = ("clerk",)
+KEY: Path = ("clerk", "publishable_key")
+ISSUER: Path = ("clerk", "issuer")
+JWKS: Path = ("clerk", "jwks_url")
+PARTIES: Path = ("clerk", "authorized_parties")
+EXAMPLES = {
+    "CLERK_PUBLISHABLE_KEY": "CLERK_PUBLISHABLE_KEY=pk_test_… (Clerk Dashboard, API keys)",
+    "CLERK_JWT_ISSUER_DOMAIN": "CLERK_JWT_ISSUER_DOMAIN=https://clerk.example.com",
+}
+
+
+def build_issuer(clerk: Clerk, report: Report, *, needed: bool) -> IssuerConfig | None:
+    """Make what verifies tokens; None without a Clerk instance, which is an error where some route needs one."""
+    derived = report.tried(KEY, frontend_api, clerk.publishable_key) if clerk.publishable_key else None
+    written = report.tried(ISSUER, _read_issuer, clerk.issuer) if clerk.issuer else None
+    if derived and written and derived != written:
+        remedy = "Leave it out, or take the publishable key of the same instance"
+        report.error(ISSUER, f"is not the publishable key's issuer, {derived.text}", remedy)
+    issuer = written or derived
+    if issuer is None:
+        if needed and not report.is_broken(KEY, ISSUER, ("issuers",)):
+            _note_missing(clerk, report)
+        return None
+    keys_path: Path = (*AT, "jwt_key")
+    keys = report.tried(keys_path, key_set_from_pem, clerk.jwt_key) if clerk.jwt_key else None
+    _review(clerk, issuer, report, needed=needed)
+    return IssuerConfig(
+        issuer=issuer.text,
+        jwks_url=None if keys else _jwks_url(clerk, issuer, report),
+        static_keys=keys,
+        token_policy=TokenPolicy(
+            issuers=frozenset({issuer.text}),
+            authorized_parties=frozenset(clerk.authorized_parties),
+            azp_missing_ok=clerk.azp_missing == "accept",
+            audience=frozenset(clerk.audience),
+            leeway_s=clerk.clock_skew_s,
+        ),
+        credentials=CredentialPolicy(
+            issuer=issuer.text,
+            cookie_suffix=cookie_suffix(clerk.publishable_key) if clerk.publishable_key else None,
+            development=_is_development(clerk.publishable_key, issuer),
+        ),
+    )
+
+
+def frontend_api(publishable_key: str) -> Url:
+    """Read the Frontend API's URL, which is the issuer, out of a publishable key.
+
+    Raises:
+        ValueError: not a publishable key. Clerk: `pk_live_` or `pk_test_`, then base64 of the host and one `$`.
+    """
+    wrong = "is not a publishable key: copy the whole pk_live_… or pk_test_… from the Clerk Dashboard, API keys"
+    parts = publishable_key.split("_")
+    if len(parts) != 3 or parts[0] != "pk" or parts[1] not in ("live", "test"):
+        raise ValueError(wrong)
+    encoded = parts[2].rstrip("=")
+    try:
+        host = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True).decode("ascii")
+        if not host.endswith("$") or "$" in host[:-1] or "." not in host:
+            raise ValueError(wrong)
+        return read_outbound(f"https://{host[:-1]}")
+    except (ValueError, binascii.Error):
+        raise ValueError(wrong) from None
+
+
+def cookie_suffix(publishable_key: str) -> str:
+    """Give the suffix of Clerk's cookies. Clerk: the first 8 characters of base64url(SHA-1(publishable key))."""
+    digest = hashlib.sha1(publishable_key.encode(), usedforsecurity=False).digest()
+    return base64.urlsafe_b64encode(digest)[:8].decode()
+
+
+def _read_issuer(value: str) -> Url:
+    return read_outbound(value if "://" in value else f"https://{value}")
+
+
+def _jwks_url(clerk: Clerk, issuer: Url, report: Report) -> str:
+    if clerk.jwks_url is None:
+        return f"{issuer.text}/.well-known/jwks.json"
+    url = report.tried(JWKS, read_keys_url, clerk.jwks_url)
+    if url is not None and url.scheme == "http":
+        report.insecure(JWKS, "keys come over plain http: whoever is in between can make tokens", "Use https")
+    return clerk.jwks_url
+
+
+def _is_development(publishable_key: str | None, issuer: Url) -> bool:
+    # Clerk: development instances live under clerk.accounts.dev; others may be recognised by their key.
+    return (publishable_key or "").startswith("pk_test_") or issuer.host.endswith(".clerk.accounts.dev")
+
+
+def _note_missing(clerk: Clerk, report: Report) -> None:
+    message = "no Clerk instance is named, so no token can be verified"
+    if clerk.jwt_key:
+        message = "jwt_key says how tokens are signed, but not whose they are"
+    variables = (*report.variables(KEY), *report.variables(ISSUER))
+    if variables:
+        remedy = "Set " + " or ".join(EXAMPLES.get(name, name) for name in variables)
+    else:
+        remedy = 'Write publishable_key: "${CLERK_PUBLISHABLE_KEY}" or issuer: "${CLERK_JWT_ISSUER_DOMAIN}"'
+    report.error(AT, message, f"{remedy}, or make every route auth: public")
+
+
+def _review(clerk: Clerk, issuer: Url, report: Report, *, needed: bool) -> None:
+    if issuer.scheme == "http":
+        report.insecure(ISSUER, "keys come over plain http: for development only", "Use https")
+    if clerk.jwt_key and clerk.jwks_url:
+        report.warning(JWKS, "is not used, because jwt_key is set", "Leave one of them out")
+    if needed and not clerk.authorized_parties and not report.is_broken(PARTIES):
+        variables = report.variables(PARTIES)
+        how = f"Set {variables[0]} to" if variables else "List"
+        message = "empty: a token that another site of this Clerk instance obtained is taken too"
+        report.insecure(PARTIES, message, f"{how} the origins of your pages, such as https://app.example.com")
+    if clerk.authorized_parties and clerk.azp_missing == "accept":
+        report.insecure((*AT, "azp_missing"), "tokens that name no party are taken from anywhere", "Use reject")
+    for party in clerk.authorized_parties:
+        _review_party(party, report)
+
+
+def _review_party(party: str, report: Report) -> None:
+    if "*" in party:
+        report.error(PARTIES, f'"{party}": parties are compared as exact text, without *', "List each origin")
+        return
+    try:
+        read_origins([party])
+    except ValueError as wrong:
+        report.warning(PARTIES, f"{wrong}; tokens carry the origin as the browser sends it")

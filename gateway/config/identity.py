@@ -1,0 +1,65 @@
+"""What upstreams are told about the caller: a prefix and extra names that cannot be confused with anything else."""
+
+from gateway.config.cors import check_header_names
+from gateway.config.findings import Path, Report
+from gateway.config.schema import Identity
+from gateway.core.headers import COMMON, HOP_BY_HOP, RESERVED_NAMES, RESERVED_PREFIXES, WATCHED, folded
+from gateway.core.identity import IdentityPolicy
+
+# CONTRACT §5: the names the gateway itself gives, after the prefix.
+FIXED = (
+    "Id", "Machine-Id", "Email", "Email-Verified", "Name", "Given-Name", "Family-Name", "Nickname", "Picture",
+    "External-Id", "Session-Id", "Org-Id", "Org-Slug", "Org-Role", "Org-Permissions", "Token-Type", "Scopes", "Actor",
+    "Assertion", "Truncated",
+)  # fmt: skip
+ESSENTIAL = ("Accept", "Content-Length", "Sec-WebSocket-Key", *COMMON, *WATCHED, *HOP_BY_HOP)
+AT: Path = ("identity",)
+
+
+def build_identity(section: Identity, report: Report) -> IdentityPolicy:
+    """Make the policy of the identity headers."""
+    _check_prefix(section.prefix, report)
+    taken: set[str] = set()
+    for name, claim in section.headers.items():
+        _check_header(name, claim, section, report)
+        if folded(name) in taken:
+            report.error((*AT, "headers", name), "is given twice: servers may read both as one header")
+        taken.add(folded(name))
+    at: Path = (*AT, "allow_unsafe_metadata")
+    if section.allow_unsafe_metadata:
+        report.insecure(at, "users write their own unsafe_metadata, so they decide what these headers say")
+    return IdentityPolicy(
+        prefix=section.prefix,
+        headers=tuple(section.headers.items()),
+        max_bytes=section.max_bytes,
+        allow_unsafe_metadata=section.allow_unsafe_metadata,
+    )
+
+
+def _check_prefix(prefix: str, report: Report) -> None:
+    at: Path = (*AT, "prefix")
+    check_header_names((prefix,), at, report)
+    hidden = [name for name in ESSENTIAL if folded(name).startswith(folded(prefix))]
+    if not prefix or not prefix[0].isalpha():
+        report.error(at, "must begin with a letter, and never be empty", "Write X-User-")
+    elif hidden:
+        report.error(at, f"would take {hidden[0]} away from every request", "Write a longer prefix, such as X-User-")
+    elif not prefix.endswith("-"):
+        report.warning(at, f"does not end with a dash: {prefix}… of any word is taken from clients", f"Write {prefix}-")
+
+
+def _check_header(name: str, claim: str, section: Identity, report: Report) -> None:
+    at: Path = (*AT, "headers", name)
+    check_header_names((name,), at, report)
+    fold = folded(name)
+    ours = {folded(section.prefix + each) for each in FIXED}
+    reserved = {folded(each) for each in (*HOP_BY_HOP, *RESERVED_NAMES, *ESSENTIAL)}
+    if fold in ours:
+        report.error(at, "is a name the gateway gives its own meaning", "Choose another name")
+    elif fold in reserved or fold.startswith(tuple(map(folded, RESERVED_PREFIXES))):
+        report.error(at, "is a name with a meaning of its own between client, gateway and upstream", "Choose another")
+    if not all(claim.split(".")):
+        report.error(at, "names no claim", "Write a claim or a dotted path, such as public_metadata.tier")
+    elif claim.split(".")[0] == "unsafe_metadata" and not section.allow_unsafe_metadata:
+        remedy = "Use public_metadata, or set identity.allow_unsafe_metadata: true"
+        report.error(at, "unsafe_metadata is what users say of themselves, and is left out", remedy)

@@ -1,0 +1,66 @@
+"""What a configuration comes to: one frozen `Config`, made of the types the code uses."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.config.findings import Finding
+from gateway.core.cors import CorsPolicy
+from gateway.core.credentials import CredentialPolicy
+from gateway.core.headers import Network
+from gateway.core.identity import IdentityPolicy
+from gateway.core.routing import Route
+from gateway.core.verify import KeySet, TokenPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerConfig:
+    """A Clerk instance: whose tokens, checked how, with which keys."""
+
+    issuer: str  # exact text of `iss`
+    jwks_url: str | None  # None where the keys are given
+    static_keys: KeySet | None
+    token_policy: TokenPolicy
+    credentials: CredentialPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may take of the gateway; 0 = unlimited for `body_bytes` and `connections_per_ip`."""
+
+    header_bytes: int
+    headers: int
+    body_bytes: int
+    header_read_s: float
+    body_idle_s: float
+    keepalive_s: float
+    connections: int
+    connections_per_ip: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogPolicy:
+    """What is written to standard output."""
+
+    format: Literal["json", "console"]
+    level: Literal["debug", "info", "warning", "error"]
+    access: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything the file and the environment decide."""
+
+    host: str
+    port: int
+    public_url: str | None
+    trusted_proxies: tuple[Network, ...]
+    issuer: IssuerConfig | None  # None only where every route is public
+    routes: tuple[Route, ...]
+    cors: CorsPolicy | None
+    identity: IdentityPolicy
+    limits: Limits
+    logs: LogPolicy
+    drain_s: float
+    drain_delay_s: float
+    warnings: tuple[Finding, ...]
+    source: str  # file name, or "built-in"

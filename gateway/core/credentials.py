@@ -1,0 +1,161 @@
+"""Find the one credential of a request, and keep it from going where it should not.
+
+Owns where a token may stand (`Authorization`, Clerk's cookies; never the query), from which origins a cookie counts,
+and which cookies and `Authorization` values an upstream does not get. What the cookies say together is `session`'s.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from urllib.parse import unquote_to_bytes
+
+from gateway.core.model import Inbound
+from gateway.core.session import (
+    Credential,
+    CredentialPolicy,
+    SignedOut,
+    choose_cookies,
+    cookie_state,
+)
+from gateway.errors import BadRequest, Forbidden
+
+__all__ = [
+    "Credential",
+    "CredentialPolicy",
+    "SignedOut",
+    "check_cookie_origin",
+    "find_credential",
+    "is_own_credential",
+    "may_forward_authorization",
+    "read_cookies",
+    "without_clerk_cookies",
+]
+
+# Padding is not base64url as RFC 7515 §2 has it, but Clerk decodes it, so it is still a token.
+_JWT = re.compile(rb"[\w-]+={0,2}\.[\w-]+={0,2}\.[\w-]*={0,2}")
+_MACHINE_PREFIXES = (b"ak_", b"mt_", b"m2m_", b"oat_")
+_READ_COOKIE = re.compile(rb"(?:^|;)[ \t]*(__(?:session|client_uat|refresh|clerk_db_jwt)[^=; \t]*)[ \t]*=([^;]*)")
+_CLERK_COOKIE = re.compile(rb"(?:^|;)\s*__(?:session|client|refresh|clerk_)[^;]*", re.IGNORECASE)
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_DEFAULT_PORT = {b"https": b":443", b"http": b":80"}
+_NOTHING = SignedOut("session-token-and-uat-missing", sent=False)
+
+
+def find_credential(inbound: Inbound, policy: CredentialPolicy, *, now: float) -> Credential | SignedOut:
+    """Find the request's one credential at `now` (Unix seconds).
+
+    A header token is the credential even where it cannot be good: a cookie never rescues it.
+
+    Raises:
+        BadRequest: `Authorization` was sent more than once.
+    """
+    authorization = inbound.seen.get("authorization")
+    if authorization is not None:
+        if "authorization" in inbound.repeated:
+            raise BadRequest("two-credentials")
+        token = _header_token(authorization)
+        if token is not None:
+            return Credential(token, "header")
+    cookie = inbound.seen.get("cookie")
+    if cookie is None or (b"__session" not in cookie and b"__client_uat" not in cookie):
+        return _NOTHING
+    chosen = choose_cookies(read_cookies(cookie), policy, now=now)
+    return cookie_state(chosen, development=policy.development, method=inbound.method)
+
+
+def _header_token(value: bytes) -> bytes | None:
+    """Take the token out of an `Authorization` value; None where it is another scheme's."""
+    token = _bearer_token(value)
+    if token is not None:
+        return token
+    value = value.strip(b" \t")
+    return value if _JWT.fullmatch(value) else None
+
+
+def _bearer_token(value: bytes) -> bytes | None:
+    # RFC 9110 §11.1: schemes are case-insensitive. Nothing after the scheme is an empty token and inner blanks stay in
+    # it: whoever says Bearer means this gateway, so verification shall refuse it, not a cookie replace it.
+    if value[:6].lower() == b"bearer" and value[6:7] in (b" ", b"\t", b""):
+        return value[7:].strip(b" \t")
+    return None
+
+
+def read_cookies(cookie: bytes) -> Mapping[bytes, bytes]:
+    """Read Clerk's cookies out of a `Cookie` value: the first of a name counts, quotes belong to the value."""
+    found: dict[bytes, bytes] = {}
+    for name, value in _READ_COOKIE.findall(cookie):
+        if name not in found:
+            found[name] = _percent_decoded(value.strip(b" \t"))
+    return found
+
+
+def _percent_decoded(value: bytes) -> bytes:
+    # Only now, after splitting: decoding the whole header first would let a `%3B` in one value begin another cookie.
+    return unquote_to_bytes(value) if b"%" in value else value
+
+
+def is_own_credential(authorization: bytes) -> bool:
+    """Tell whether an `Authorization` value has the form of a credential of Clerk's: a JWT or a machine token."""
+    token = _bearer_token(authorization)
+    if token is None:
+        token = authorization.strip(b" \t")
+    return token.startswith(_MACHINE_PREFIXES) or _JWT.fullmatch(token) is not None
+
+
+def may_forward_authorization(value: bytes, *, was_read: bool) -> bool:
+    """Tell whether an `Authorization` value may go on to an upstream that gets no tokens.
+
+    `was_read`: the route reads credentials, so every Bearer value was this gateway's, whatever its form.
+    """
+    if was_read and _bearer_token(value) is not None:
+        return False
+    return not is_own_credential(value)
+
+
+def without_clerk_cookies(cookie: bytes) -> bytes:
+    """Drop Clerk's cookies from a `Cookie` value and keep the others byte for byte, b"" where none is left."""
+    if b"__" not in cookie:
+        return cookie
+    kept = _CLERK_COOKIE.sub(b"", cookie)
+    return cookie if kept == cookie else kept.lstrip(b"; \t")
+
+
+def check_cookie_origin(
+    inbound: Inbound,
+    *,
+    scheme: str | None,
+    host: bytes,
+    listed: Callable[[bytes], bool],
+    authorized_parties: frozenset[str],
+) -> None:
+    """Check that a cookie was sent by a page that may act for its user; reading is open to all.
+
+    `scheme` is the request's own, None where a proxy not trusted may have changed it; `host` is its Host value.
+
+    Raises:
+        Forbidden: the request changes something or upgrades, and comes from elsewhere or does not say whence.
+    """
+    # `__session` is SameSite=Lax, which keeps other sites out but not sibling subdomains, and a WebSocket handshake is
+    # a GET that no CORS rule guards (RFC 6455 §10.2).
+    if inbound.method in _SAFE_METHODS and not inbound.upgrade:
+        return
+    if "origin" in inbound.repeated or "sec-fetch-site" in inbound.repeated:
+        raise Forbidden("origin")
+    origin = inbound.seen.get("origin")
+    if origin is None:
+        if inbound.seen.get("sec-fetch-site") == b"same-origin":
+            return
+        raise Forbidden("origin")
+    # Sandboxed frames and files of any author all say `null` (RFC 6454 §7.3), so no list can make it mean someone.
+    if origin == b"null":
+        raise Forbidden("origin")
+    if _is_own_origin(origin, scheme, host) or listed(origin) or origin.decode("latin-1") in authorized_parties:
+        return
+    raise Forbidden("origin")
+
+
+def _is_own_origin(origin: bytes, scheme: str | None, host: bytes) -> bool:
+    said, _, authority = origin.partition(b"://")
+    port = _DEFAULT_PORT.get(said)
+    if port is None or not authority or (scheme is not None and said != scheme.encode()):
+        return False
+    return authority == host.lower().removesuffix(port)

@@ -1,0 +1,115 @@
+"""The nouns that travel from stage to stage. No decisions here.
+
+Text that came from the wire stays bytes until a rule needs to read it; `str` where a rule compares it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+Claims = Mapping[str, Any]
+HeaderList = tuple[tuple[bytes, bytes], ...]
+
+
+class Peer(NamedTuple):
+    """What one client connection says about itself, fixed for its life."""
+
+    address: str  # IP address, textual
+    trusted: bool  # listed in `trusted_proxies`: its forwarding fields are believed
+    scheme: str  # "http" | "https", of this connection
+    port: int  # the listener's
+
+
+class Inbound(NamedTuple):
+    """A request as received, with everything a client may not say already taken out.
+
+    `fields` is what may go on to an upstream: alternating ready name prefixes (`b"\\r\\nAccept: "`) and values, in the
+    order received, without hop-by-hop, reserved and forwarding fields, `Host`, `Cookie` and `Authorization`.
+    `seen` holds the first value of each field a rule looks at, by lower-case name (`core.headers.WATCHED`); several
+    `Cookie` fields are joined by "; ", other lists by ", ". `repeated` names those that came more than once.
+    """
+
+    method: str
+    target: bytes  # path and query in origin form, byte for byte as received
+    path: str  # the target's path as received (ASCII), without the query
+    authority: bytes  # Host field as received, b"" for an HTTP/1.0 client without one
+    fields: list[bytes]
+    seen: Mapping[str, bytes]
+    repeated: frozenset[str]
+    peer: Peer
+    upgrade: bool = False
+
+
+class Principal(NamedTuple):
+    """Who a verified token says is calling: facts of one token, whatever the route."""
+
+    subject: str
+    token_type: str  # "session" | "template"
+    claims: Claims
+    audience: frozenset[str]
+    issued_at: float  # Unix seconds
+    expires_at: float
+    user_id: str | None = None
+    machine_id: str | None = None
+    session_id: str | None = None
+    org_id: str | None = None
+    org_slug: str | None = None
+    org_role: str | None = None  # with `org:`
+    org_permissions: tuple[str, ...] = ()
+    plans: frozenset[str] = frozenset()  # "u:free", "o:pro"
+    features: frozenset[str] = frozenset()  # "o:dashboard", "u:export"
+    factor_age: tuple[int, int] | None = None  # minutes since first, second factor when minted; -1 = never
+    actor: str | None = None
+    pending: bool = False
+    scopes: tuple[str, ...] = ()
+
+
+class Identified(NamedTuple):
+    """A principal with the identity fields made ready for the wire, remembered per token."""
+
+    principal: Principal
+    fields: bytes  # b"\\r\\nX-User-Id: user_1\\r\\n…" without a trailing CRLF; b"" when nothing is to be said
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address of an upstream."""
+
+    host: str
+    port: int
+    tls: bool = False
+    authority: bytes = b""  # Host value for `host_header: upstream`
+
+    @property
+    def label(self) -> str:
+        """`host:port`, as logs and metrics name it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """A service the gateway forwards to, and how."""
+
+    name: str
+    endpoint: Endpoint
+    base_path: bytes = b""  # prepended to every path, no trailing slash
+    preserve_host: bool = True
+    identity: bool = True
+    forward_token: bool = False
+    connect_s: float = 5.0
+    response_s: float = 30.0
+    idle_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may cost; 0 for `connections_per_ip` and `body_bytes` means unlimited."""
+
+    header_bytes: int = 32_768  # request line and fields together
+    headers: int = 128
+    body_bytes: int = 10_485_760
+    header_read_s: float = 10.0  # from the first byte to the end of the head
+    body_idle_s: float = 30.0  # between two pieces of a body
+    keepalive_s: float = 75.0
+    connections: int = 10_000
+    connections_per_ip: int = 0

@@ -1,0 +1,205 @@
+"""Which route a request takes: canonical paths, patterns, the table. Also what strip and add prefixes make of a target.
+
+Rules match the canonical path; what goes on is the received bytes. The two never disagree, because every spelling that
+a server could read as another path is refused first.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from gateway.core.cors import CorsPolicy
+from gateway.core.model import Upstream
+from gateway.core.policy import Admission, Requirement
+from gateway.errors import BadRequest, MethodNotAllowed, NoRoute
+
+# Nothing to decode, no dot that leads a segment, no empty segment: already canonical (RFC 3986 §6.2.2).
+PLAIN = re.compile(r"(?:/(?!\.)[A-Za-z0-9\-._~!$&'()*+,=:@]+)*/?")
+TRIPLET = re.compile(r"%([0-9A-Fa-f]{2})")
+UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986 §2.3
+# `/a/..;x/b`, `/a/..%2fb` and `/a/..\b` climb on one server or another, so every one of these ends a segment here.
+SEGMENT_ENDS = re.compile(r"/|%2[fF]|%5[cC]|%3[bB]|;|\\")
+ALLOWABLE = ("%2f", ";", "//")
+REFUSED = "path"
+
+
+class CanonicalPath(NamedTuple):
+    """A path as rules compare it, and which of `ALLOWABLE` it needs a route's consent for."""
+
+    text: str
+    oddities: frozenset[str]
+
+
+NO_ODDITIES: frozenset[str] = frozenset()
+
+
+def canonical_path(raw: str) -> CanonicalPath:
+    """Decode percent-encoded unreserved characters and find what servers disagree about.
+
+    Raises:
+        BadRequest: reason `path`, for a spelling that no route may allow.
+    """
+    if PLAIN.fullmatch(raw) and raw:
+        return CanonicalPath(raw, NO_ODDITIES)
+    _refuse_ambiguous(raw)
+    text = TRIPLET.sub(_decode_unreserved, raw)
+    segments = [TRIPLET.sub(_decode_unreserved, segment) for segment in SEGMENT_ENDS.split(raw)]
+    if "." in segments or ".." in segments:
+        raise BadRequest(REFUSED, detail="dot segment")
+    lower = text.lower()
+    return CanonicalPath(text, frozenset(oddity for oddity in ALLOWABLE if oddity in lower))
+
+
+def _decode_unreserved(triplet: re.Match[str]) -> str:
+    char = chr(int(triplet[1], 16))
+    return char if char in UNRESERVED else triplet[0].upper()
+
+
+def _refuse_ambiguous(raw: str) -> None:
+    if not raw.startswith("/") or "\\" in raw or "#" in raw or "%5c" in raw.lower():
+        raise BadRequest(REFUSED, detail="backslash, fragment or no leading slash")
+    try:
+        decoded = unquote_to_bytes(raw.encode("utf-8", "surrogateescape")).decode()
+    except UnicodeDecodeError:
+        raise BadRequest(REFUSED, detail="not UTF-8") from None
+    if any(char < " " or "\x7f" <= char <= "\x9f" for char in decoded):
+        raise BadRequest(REFUSED, detail="control character")
+
+
+@dataclass(frozen=True, slots=True)
+class PathPattern:
+    """An exact path, or everything at and below one (`/admin/*` also is `/admin`)."""
+
+    text: str
+    below: bool = False
+
+    @classmethod
+    def read(cls, pattern: str) -> "PathPattern":
+        """Read `/exact` or `/prefix/*`. Raises ValueError with what is wrong."""
+        below = pattern.endswith("/*")
+        path = pattern[:-2] if below else pattern
+        if not pattern.startswith("/") or "*" in path or "?" in path:
+            raise ValueError(f'"{pattern}": a path is /exact or a prefix ending in /*')
+        encoded = "".join(char if char.isascii() else _percent_encoded(char) for char in path)
+        try:
+            text = canonical_path(encoded or "/").text if encoded else ""
+        except BadRequest as refused:
+            raise ValueError(f'"{pattern}" can never match: {refused.detail}') from None
+        return cls(text, below)
+
+    def matches(self, path: str) -> bool:
+        """Compare with a canonical path, case-sensitively."""
+        if not self.below:
+            return path == self.text
+        # Not startswith alone: /admin/* is /admin and /admin/x, never /adminx.
+        return path.startswith(self.text) and (len(path) == len(self.text) or path[len(self.text)] == "/")
+
+
+def _percent_encoded(char: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in char.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A match, who may pass, and where it goes."""
+
+    name: str
+    pattern: PathPattern
+    upstream: Upstream
+    host: str | None = None  # lower case; "*." for exactly one label
+    methods: frozenset[str] = frozenset()  # empty: all
+    auth: str = "required"  # "required" | "optional" | "public"
+    admission: Admission = field(default_factory=Admission)
+    require: Requirement = field(default_factory=Requirement)
+    cors: CorsPolicy | None = None
+    strip_segments: int = 0  # how many leading path segments `strip_prefix` takes away
+    stripped: bytes = b""  # X-Forwarded-Prefix
+    add_prefix: bytes = b""  # the upstream's own path and `add_prefix`, without a trailing slash
+    max_body_bytes: int = 10_485_760  # 0 = unlimited
+    connect_s: float = 5.0
+    response_s: float = 30.0
+    idle_s: float = 300.0
+    allow_encoded: frozenset[str] = frozenset()
+    forward_token: bool = False
+
+    def takes(self, method: str) -> bool:
+        """Say whether the route serves this method; GET includes HEAD (RFC 9110 §9.3.2)."""
+        return not self.methods or method in self.methods or (method == "HEAD" and "GET" in self.methods)
+
+
+class RouteTable:
+    """The routes in their order; the first that matches host, path and method wins."""
+
+    __slots__ = ("_any_host", "_routes")
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._routes = tuple(routes)
+        self._any_host = all(route.host is None for route in self._routes)
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self._routes)
+
+    def find(self, authority: bytes, path: CanonicalPath, method: str) -> Route | None:
+        """As `match`, but None where no route takes the request. Raises BadRequest alone."""
+        try:
+            return self.match(authority, path, method)
+        except (NoRoute, MethodNotAllowed):
+            return None
+
+    def match(self, authority: bytes, path: CanonicalPath, method: str) -> Route:
+        """Find the route of a request.
+
+        Raises:
+            NoRoute: no route has this host and path.
+            MethodNotAllowed: some have, none with this method.
+            BadRequest: the path needs an `allow_encoded` that the matching route does not give.
+        """
+        host = "" if self._any_host else host_name(authority)
+        text, allowed = path.text, set[str]()
+        for route in self._routes:
+            if not route.pattern.matches(text) or (route.host is not None and not _host_matches(route.host, host)):
+                continue
+            if route.takes(method):
+                return _with_consent(route, path)
+            allowed |= route.methods
+        if path.oddities:
+            raise BadRequest(REFUSED, detail="ambiguous path without a route")
+        if allowed:
+            raise MethodNotAllowed(tuple(sorted(allowed)))
+        raise NoRoute
+
+
+def _with_consent(route: Route, path: CanonicalPath) -> Route:
+    if path.oddities and not path.oddities <= route.allow_encoded:
+        raise BadRequest(REFUSED, detail="the route allows no " + " ".join(sorted(path.oddities - route.allow_encoded)))
+    return route
+
+
+def host_name(authority: bytes) -> str:
+    """Give the Host field's name in lower case, without port and brackets."""
+    text = authority.decode("latin-1").lower()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0]
+
+
+def _host_matches(pattern: str, host: str) -> bool:
+    if not pattern.startswith("*."):
+        return host == pattern
+    label, dot, rest = host.partition(".")
+    return bool(label and dot) and rest == pattern[2:]
+
+
+def rewrite_target(target: bytes, route: Route) -> bytes:
+    """Apply strip and add prefixes to the received bytes, which otherwise stay as they are.
+
+    Whole segments go, counted on the canonical path: canonicalising never adds or removes a slash, so the count is the
+    same in the received bytes, however the stripped part was spelt.
+    """
+    if route.strip_segments:
+        path, mark, query = target.partition(b"?")
+        rest = path.split(b"/", route.strip_segments + 1)[route.strip_segments + 1 :]
+        target = b"/" + (rest[0] if rest else b"") + mark + query
+    return route.add_prefix + target if route.add_prefix else target

@@ -1,0 +1,150 @@
+"""The gateway's own errors: what can be refused or go wrong, and how that is answered (CONTRACT §8).
+
+    GatewayError
+    ├── BadRequest 400            ├── RequestTimeout 408        ├── UpstreamRefused 502
+    ├── MissingCredential 401     ├── BodyTooLarge 413          ├── BadUpstreamResponse 502
+    ├── InvalidToken 401          ├── ExpectationFailed 417     ├── KeysUnavailable 503
+    ├── Forbidden 403             ├── HeadersTooLarge 431       ├── Overloaded 503
+    ├── NoRoute 404               ├── InternalError 500         └── UpstreamTimeout 504
+    ├── MethodNotAllowed 405      └── NotBuilt 501
+
+A class fixes its status and public code; an instance carries a public reason from a closed list and, where it helps, a
+detail for the log alone. Only `web/respond.py` turns one into an answer. `ConfigError` never reaches a client.
+"""
+
+from typing import ClassVar
+
+
+class GatewayError(Exception):
+    """Anything the gateway refuses or cannot do, with the answer it maps to."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    title: ClassVar[str] = "Internal Server Error"
+    retry_after_s: ClassVar[int | None] = None
+
+    def __init__(self, reason: str | None = None, *, detail: str | None = None) -> None:
+        super().__init__(reason or self.code)
+        self.reason = reason
+        self.detail = detail
+
+
+class BadRequest(GatewayError):
+    """Malformed or ambiguous; the connection is closed where its framing is in doubt."""
+
+    status, code, title = 400, "bad_request", "Bad Request"
+
+
+class MissingCredential(GatewayError):
+    """A credential is needed and none was sent."""
+
+    status, code, title = 401, "missing_credential", "Unauthorized"
+
+
+class InvalidToken(GatewayError):
+    """A credential was sent and is not good; `reason` is one of Clerk's words (CONTRACT §8)."""
+
+    status, code, title = 401, "invalid_token", "Unauthorized"
+
+
+class Forbidden(GatewayError):
+    """Verified, but the route asks for more."""
+
+    status, code, title = 403, "forbidden", "Forbidden"
+
+
+class NoRoute(GatewayError):
+    """No route matches host and path."""
+
+    status, code, title = 404, "no_route", "Not Found"
+
+
+class MethodNotAllowed(GatewayError):
+    """The path is known, but not with this method."""
+
+    status, code, title = 405, "method_not_allowed", "Method Not Allowed"
+
+    def __init__(self, allow: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.allow = allow
+
+
+class RequestTimeout(GatewayError):
+    """The client was too slow sending its request."""
+
+    status, code, title = 408, "request_timeout", "Request Timeout"
+
+
+class BodyTooLarge(GatewayError):
+    """More body than the route takes."""
+
+    status, code, title = 413, "body_too_large", "Content Too Large"
+
+
+class ExpectationFailed(GatewayError):
+    """An `Expect` other than 100-continue (RFC 9110 §10.1.1)."""
+
+    status, code, title = 417, "expectation_failed", "Expectation Failed"
+
+
+class HeadersTooLarge(GatewayError):
+    """More or longer header fields than the limits take."""
+
+    status, code, title = 431, "headers_too_large", "Request Header Fields Too Large"
+
+
+class InternalError(GatewayError):
+    """A fault of the gateway's own."""
+
+
+class NotBuilt(GatewayError):
+    """Asked for something this version cannot do yet."""
+
+    status, code, title = 501, "not_implemented", "Not Implemented"
+
+
+class UpstreamRefused(GatewayError):
+    """The upstream cannot be connected to."""
+
+    status, code, title = 502, "upstream_unreachable", "Bad Gateway"
+
+
+class BadUpstreamResponse(GatewayError):
+    """The upstream's answer is broken or ended before its head."""
+
+    status, code, title = 502, "bad_upstream_response", "Bad Gateway"
+
+
+class KeysUnavailable(GatewayError):
+    """The issuer's keys cannot be had, so nothing can be said about the token; never a 401."""
+
+    status, code, title = 503, "keys_unavailable", "Service Unavailable"
+    retry_after_s = 5
+
+
+class Overloaded(GatewayError):
+    """A limit of the gateway's own is reached."""
+
+    status, code, title = 503, "overloaded", "Service Unavailable"
+    retry_after_s = 1
+
+
+class Draining(GatewayError):
+    """The gateway is stopping and takes no new upgrades."""
+
+    status, code, title = 503, "draining", "Service Unavailable"
+    retry_after_s = 1
+
+
+class UpstreamTimeout(GatewayError):
+    """The upstream did not connect, answer or go on in time."""
+
+    status, code, title = 504, "upstream_timeout", "Gateway Timeout"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; `findings` are its problems, one printable line or object each."""
+
+    def __init__(self, findings: tuple[object, ...]) -> None:
+        super().__init__("\n".join(str(finding) for finding in findings))
+        self.findings = findings

@@ -1,0 +1,1 @@
+"""What goes out over the network: key sets, upstream connections, exchanges and tunnels."""

@@ -1,0 +1,166 @@
+"""One exchange: a request out on a wire, its answer back to the client, both as streams.
+
+What happens when either side fails is decided here: before the answer's head an error is raised, to be answered; behind
+it the client's connection is cut, so that it sees a truncation and never a clean end.
+"""
+
+import asyncio
+from typing import NamedTuple, Protocol
+
+from gateway.core.headers import Outbound
+from gateway.core.routing import Route
+from gateway.errors import BadUpstreamResponse, GatewayError
+from gateway.net.upstreams import Pool
+from gateway.net.wire import Sink, Wire
+
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "QUERY"})  # RFC 9110 §9.2.2; QUERY: RFC 10008
+
+
+class Answer(NamedTuple):
+    """An answer's head, and as much of its body as came with it.
+
+    `fields` and `cors` alternate ready prefixes (`b"\\r\\nName: "`) and values. `length` is the declared
+    Content-Length, None if unknown; `complete` says that `body` is all of it.
+    """
+
+    status: int
+    reason: bytes
+    fields: list[bytes]
+    cors: list[bytes]
+    length: int | None
+    body: bytes
+    complete: bool
+
+
+class Upload(Protocol):
+    """A request's body: `whole` if it is all there, else to be read piece by piece.
+
+    `framing` is its header line, ready for a head: Content-Length, chunked, or b"" for no body.
+    """
+
+    framing: bytes
+    whole: bytes | None
+    chunked: bool
+
+    @property
+    def finished(self) -> bool:
+        """Whether the client has sent all of it."""
+
+    def admit(self, max_bytes: int) -> None:
+        """Take only so many bytes; 0 for any number. Raises BodyTooLarge where the length already tells."""
+
+    async def read(self) -> bytes:
+        """Give the next piece, b"" at the end. Raises BodyTooLarge, RequestTimeout, BadRequest, ConnectionError."""
+
+
+class Client(Sink, Protocol):
+    """The client's side of an exchange."""
+
+    @property
+    def upload(self) -> Upload:
+        """The request's body."""
+
+    wire: Wire | None  # whom to hold while the client reads slowly
+    endpoint: str
+    upstream_s: float
+
+    def head(self, answer: Answer) -> None:
+        """Send the head and what there is of the body."""
+
+    def end(self) -> None:
+        """Send the end of the body."""
+
+    def clock(self) -> float:
+        """Seconds, for durations."""
+
+
+async def forward(pool: Pool, client: Client, outbound: Outbound) -> None:
+    """Carry one exchange to its end.
+
+    Raises:
+        GatewayError: what to answer; once the head has left, what to cut the client's connection for.
+    """
+    route, upload = outbound.route, client.upload
+    upload.admit(route.max_body_bytes)
+    client.endpoint = pool.endpoint.label
+    data = b"".join((*outbound.pieces, upload.framing, b"\r\n\r\n", upload.whole or b""))
+    wire = pool.take() or await pool.connect(route.connect_s)
+    began = client.clock()
+    try:
+        await _attempt(wire, client, outbound, data)
+    except StaleConnection as stale:
+        pool.give_back(wire)
+        if outbound.method not in IDEMPOTENT or upload.whole is None:
+            raise BadUpstreamResponse(detail="the upstream closed the connection it had kept open") from stale
+        wire = await pool.connect(route.connect_s)
+        await _attempt(wire, client, outbound, data)
+    finally:
+        client.upstream_s = client.clock() - began
+        client.wire = None
+        pool.give_back(wire)
+
+
+class StaleConnection(Exception):
+    """A connection that was kept open went away before the first byte of its answer."""
+
+
+async def _attempt(wire: Wire, client: Client, outbound: Outbound, data: bytes) -> None:
+    route, upload = outbound.route, client.upload
+    reused = not wire.fresh
+    pump: asyncio.Task[None] | None = None
+    answered = wire.send(data, is_head=outbound.method == "HEAD", response_s=route.response_s)
+    if upload.whole is None:
+        pump = asyncio.get_running_loop().create_task(_pump(upload, wire, route))
+    try:
+        await answered
+        if wire.fault is not None:
+            if reused and wire.lost and not wire.got_bytes:
+                raise StaleConnection from wire.fault
+            raise wire.fault
+        await _relay(wire, client, route)
+    finally:
+        if pump is not None and not pump.done():
+            wire.keep = False  # the rest of the request would be read as the next one
+            pump.cancel()
+
+
+async def _relay(wire: Wire, client: Client, route: Route) -> None:
+    complete = wire.complete
+    body = b"".join(wire.body)
+    wire.body.clear()
+    client.wire = wire
+    client.head(Answer(wire.status, wire.reason, wire.head, wire.cors, wire.length, body, complete))
+    if complete:
+        return
+    await wire.relay(client, idle_s=route.idle_s)
+    if wire.fault is not None:
+        raise wire.fault
+    client.end()
+
+
+async def _taken(wire: Wire, route: Route) -> None:
+    """Wait while the upstream is slow to read; the time to answer only begins once it has everything."""
+    if not wire.got_head:
+        wire.deadline = wire.after(route.idle_s) if wire.paused else 0.0
+    if wire.paused:
+        await wire.drained()
+        if not wire.got_head:
+            wire.deadline = 0.0
+
+
+async def _pump(upload: Upload, wire: Wire, route: Route) -> None:
+    """Send the body on as it comes. A fault ends the exchange through the wire, which its owner is waiting for."""
+    try:
+        while data := await upload.read():
+            wire.write(b"%x\r\n%b\r\n" % (len(data), data) if upload.chunked else data)
+            if wire.lost:
+                return
+            await _taken(wire, route)
+        if upload.chunked:
+            wire.write(b"0\r\n\r\n")
+        if not wire.got_head:
+            wire.deadline = wire.after(route.response_s)
+    except GatewayError as fault:
+        wire.fail(fault)
+    except ConnectionError as error:
+        wire.fail(BadUpstreamResponse(detail=f"client gone: {error}"))

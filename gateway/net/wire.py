@@ -1,0 +1,321 @@
+"""One HTTP/1.1 connection to an endpoint: send a request, read its answer, hold the flow in both directions.
+
+llhttp (httptools) reads the framing; this file decides what a broken one means. Pools and retries live in `upstreams`
+and `exchange`. An answer's head waits in `head`, its body goes to a `Sink` as it comes.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+import httptools
+
+from gateway.errors import BadUpstreamResponse, GatewayError, UpstreamTimeout
+from gateway.net.deadlines import Deadlines
+
+WRITE_HIGH = 65_536  # bytes; uvloop's own low-water mark would be 16 bytes, so both are set
+WRITE_LOW = 16_384
+MAX_HEAD = 262_144  # bytes of an answer's head
+REMEMBERED_NAMES = 2048
+DROP, LENGTH, CODING, CONNECTION, CORS = range(5)
+# RFC 9110 §7.6.1; X-Request-Id is replaced by the gateway's own.
+SPECIAL = {
+    b"connection": CONNECTION, b"keep-alive": DROP, b"proxy-connection": DROP, b"te": DROP, b"trailer": DROP,
+    b"upgrade": DROP, b"proxy-authenticate": DROP, b"x-request-id": DROP, b"content-length": LENGTH,
+    b"transfer-encoding": CODING,
+}  # fmt: skip
+_judged: dict[bytes, bytes | int] = {}
+
+
+def _judge(name: bytes) -> bytes | int:
+    """Give a field's ready prefix `b"\\r\\nName: "`, or what is special about it; remembered by spelling."""
+    low = name.lower()
+    verdict: bytes | int = SPECIAL.get(low, CORS if low.startswith(b"access-control-") else b"\r\n%b: " % name)
+    if len(_judged) < REMEMBERED_NAMES and len(name) <= 64:
+        _judged[name] = verdict
+    return verdict
+
+
+class Sink(Protocol):
+    """Where the pieces of an answer's body go once its head has left."""
+
+    def body(self, data: bytes) -> None:
+        """Take one piece."""
+
+
+class Wire(asyncio.Protocol):
+    """A connection to an endpoint, for one exchange at a time.
+
+    After `send` resolves: `fault` is set, or `status`, `reason`, `head`, `cors` (the upstream's own CORS fields),
+    `length` (declared Content-Length, None if unknown) and as much of `body` as has come; `complete` when that is all.
+    """
+
+    __slots__ = (
+        "_chunked", "_deadlines", "_drained", "_feed", "_head_bytes", "_interim", "_is_head", "_nominated", "_on_lost",
+        "_parser", "_sink", "_until_close", "_waiter", "body", "busy", "complete", "cors", "deadline", "fault", "fresh",
+        "got_bytes", "got_head", "head", "held", "idle_s", "keep", "length", "lost", "paused", "reason", "status",
+        "transport",
+    )  # fmt: skip
+
+    def __init__(self, deadlines: Deadlines, on_lost: "Callable[[Wire], None]") -> None:
+        self._deadlines, self._on_lost = deadlines, on_lost
+        self.transport: asyncio.Transport | None = None
+        self.deadline = self.idle_s = 0.0
+        self.fresh, self.lost, self.paused, self.held, self.keep, self.busy = True, False, False, False, True, False
+        self.head: list[bytes] = []
+        self.cors: list[bytes] = []
+        self.body: list[bytes] = []
+        self._drained: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._sink: Sink | None = None
+        self._new_parser()
+        self._reset(is_head=False)
+
+    def _new_parser(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._feed: Callable[[bytes], None] = self._parser.feed_data
+
+    def _reset(self, *, is_head: bool) -> None:
+        self.head.clear()
+        self.cors.clear()
+        self.body.clear()
+        self.status, self.reason, self.length = 0, b"", cast("int | None", None)
+        self.got_bytes = self.got_head = self.complete = self._until_close = self._interim = self._chunked = False
+        self.fault: GatewayError | None = None
+        self._nominated: set[bytes] = set()
+        self._head_bytes, self._is_head = 0, is_head
+
+    # --- what the exchange calls -------------------------------------------------------------------------------------
+
+    def send(self, data: bytes, *, is_head: bool, response_s: float) -> "asyncio.Future[None]":
+        """Begin an exchange with these bytes; the future resolves when the head has come or there is a `fault`."""
+        self._reset(is_head=is_head)
+        self.busy = True
+        self.deadline = self._deadlines.now + response_s
+        self._waiter = asyncio.get_running_loop().create_future()
+        self.write(data)
+        return self._waiter
+
+    def write(self, data: bytes) -> None:
+        """Write, unless the connection is gone; `fault` then says so."""
+        # uvloop raises on a closed transport where asyncio is silent.
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def after(self, seconds: float) -> float:
+        """Give the deadline so many seconds from now."""
+        return self._deadlines.now + seconds
+
+    async def drained(self) -> None:
+        """Wait until the endpoint has taken enough of what was written, or is gone."""
+        if self.paused and not self.lost:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+
+    def relay(self, sink: Sink, *, idle_s: float) -> "asyncio.Future[None]":
+        """Send the rest of the body to the sink as it comes; the future resolves at its end or with a `fault`."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        self._sink, self.idle_s = sink, idle_s
+        self.deadline = self._deadlines.now + idle_s
+        self._flush()
+        if self.fault is not None:
+            self._wake()
+        return self._waiter
+
+    def hold(self) -> None:
+        """Read no more for now: the client is slow, and its memory is ours."""
+        if self.transport is not None and not self.held:
+            self.held, self.deadline = True, 0.0
+            self.transport.pause_reading()
+
+    def unhold(self) -> None:
+        """Read on."""
+        if self.transport is not None and self.held:
+            self.held, self.deadline = False, self._deadlines.now + self.idle_s
+            self.transport.resume_reading()
+
+    def finish(self, *, idle_s: float) -> bool:
+        """End the exchange; say whether the connection can serve another one, which must come within `idle_s`."""
+        self.busy, self._sink, self._waiter, self.fresh = False, None, None, False
+        self.unhold()
+        if not (self.complete and self.keep) or self.fault is not None or self.lost:
+            self.abort()
+            return False
+        self.deadline = self._deadlines.now + idle_s
+        return True
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        self.keep = False
+        if self.transport is not None:
+            self.transport.abort()
+
+    def fail(self, fault: GatewayError) -> None:
+        """End the exchange with a fault and drop the connection."""
+        if self.fault is None:
+            self.fault = fault
+        self.abort()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def expire(self) -> None:
+        """Answer a deadline that passed (`net.deadlines`)."""
+        if self.busy:
+            self.fail(UpstreamTimeout())
+        else:
+            self.abort()
+
+    # --- what the event loop calls -----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(WRITE_HIGH, WRITE_LOW)
+        self._deadlines.watch(self)
+
+    def data_received(self, data: bytes) -> None:  # noqa: D102
+        if not self.busy:
+            # Bytes nobody asked for: the next answer on this connection could be somebody else's.
+            return self.abort()
+        self.got_bytes = True
+        try:
+            self._feed(data)
+        except httptools.HttpParserUpgrade:
+            return self.fail(BadUpstreamResponse(detail="101 without a request for it"))
+        except httptools.HttpParserError as error:
+            return self.fail(BadUpstreamResponse(detail=f"unreadable answer: {error.__context__ or error}"[:200]))
+        if self._sink is not None:
+            return self._flush()
+        if self.got_head:
+            return self._head_came()
+        self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEAD:
+            return self.fail(BadUpstreamResponse(detail=f"head over {MAX_HEAD} bytes"))
+        return None
+
+    def _head_came(self) -> None:
+        if self._is_head and not self.complete:
+            # llhttp cannot be told that this answers HEAD and would eat the next head as a body.
+            self.complete = True
+            self.keep = self.keep and not self.body
+            self.body.clear()
+            self._new_parser()
+        self._wake()
+
+    def _flush(self) -> None:
+        if self.body and self._sink is not None:
+            data = self.body[0] if len(self.body) == 1 else b"".join(self.body)
+            self.body.clear()
+            self._sink.body(data)
+            if not self.held:
+                self.deadline = self._deadlines.now + self.idle_s
+        if self.complete:
+            self._wake()
+
+    def eof_received(self) -> None:  # noqa: D102
+        return None  # the transport closes, `connection_lost` judges
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
+        self.lost, self.transport, self.deadline = True, None, 0.0
+        self._deadlines.unwatch(self)
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        if self.busy and not self.complete:
+            # RFC 9112 §6.3: without a length the end of the connection is the end of the body, unless it broke.
+            if self.got_head and self._until_close and exc is None:
+                self.complete, self.keep = True, False
+            else:
+                self.fault = self.fault or BadUpstreamResponse(detail="connection closed before the end of the answer")
+            self._wake()
+        self._on_lost(self)
+
+    def pause_writing(self) -> None:  # noqa: D102
+        self.paused = True
+
+    def resume_writing(self) -> None:  # noqa: D102
+        self.paused = False
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    # --- what llhttp calls -------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """Refuse a second answer; begin anew behind an interim one."""
+        if self.complete:
+            raise ValueError("bytes behind the end of the answer")
+        self._interim = False
+
+    def on_status(self, reason: bytes) -> None:
+        """Take (a piece of) the reason phrase."""
+        self.reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field of the head; fields behind it are trailers, which are dropped."""
+        if self.got_head:
+            return
+        verdict = _judged.get(name)
+        if verdict is None:
+            verdict = _judge(name)
+        if verdict.__class__ is bytes:
+            self.head += (verdict, value)
+        elif verdict is not DROP:
+            self._special(verdict, name, value)
+
+    def _special(self, verdict: Any, name: bytes, value: bytes) -> None:
+        if verdict is LENGTH:
+            if self.length is not None or not value.isdigit() or len(value) > 18:
+                raise ValueError("Content-Length repeated or not a number")
+            self.length = int(value)
+        elif verdict is CODING:
+            # Any other coding would be lost with the field that names it (RFC 9112 §6.1).
+            if value.strip().lower() != b"chunked":
+                raise ValueError("Transfer-Encoding other than chunked")
+            self._chunked = True
+        elif verdict is CORS:
+            self.cors += (b"\r\n%b: " % name, value)
+        else:
+            self._nominated |= {part.strip().lower() for part in value.split(b",")}
+
+    def on_headers_complete(self) -> None:
+        """Judge the head that is now whole."""
+        self.status = self._parser.get_status_code()
+        if self.status < 200:
+            if self.status == 101:
+                raise ValueError("101 without a request for it")
+            self._interim = True
+            self._clear_interim()
+            return
+        if self._chunked and self.length is not None:
+            raise ValueError("both Content-Length and Transfer-Encoding")
+        self.got_head = True
+        self._until_close = self.length is None and not self._chunked
+        nominated = self._nominated
+        if nominated:
+            if b"close" in nominated:
+                self.keep = False
+            self._drop_nominated(nominated - {b"close", b"keep-alive"})
+        if not self._parser.should_keep_alive():
+            self.keep = False
+
+    def _clear_interim(self) -> None:
+        # 100, 102 and 103 say nothing that the client must have (RFC 9110 §15.2: a proxy may drop what it asked for).
+        self.head.clear()
+        self.cors.clear()
+        self._nominated.clear()
+        self.reason, self.length, self._chunked = b"", None, False
+
+    def _drop_nominated(self, nominated: set[bytes]) -> None:
+        if nominated:
+            kept = [at for at in range(0, len(self.head), 2) if self.head[at][2:-2].lower() not in nominated]
+            self.head = [piece for at in kept for piece in self.head[at : at + 2]]
+
+    def on_body(self, data: bytes) -> None:
+        """Take a piece of the body."""
+        self.body.append(data)
+
+    def on_message_complete(self) -> None:
+        """Note the end of an answer; an interim one's end is none."""
+        if not self._interim:
+            self.complete = True

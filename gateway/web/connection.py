@@ -1,0 +1,361 @@
+"""A client connection: aiohttp's parser and transport handling, our loop over its requests, answers and timers.
+
+One coroutine carries every request of a connection from parsed head to written answer. This is the only file that
+touches aiohttp's private names; `tests/web/test_aiohttp_contract.py` names each of them. What is decided stands in
+`pipeline`.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.http_writer import StreamWriter
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
+
+from gateway.core.cors import answer_fields
+from gateway.core.headers import is_trusted
+from gateway.core.model import Identified, Inbound, Peer
+from gateway.core.routing import Route
+from gateway.errors import BadRequest, GatewayError, HeadersTooLarge, InternalError
+from gateway.net.exchange import Answer
+from gateway.net.wire import WRITE_HIGH, WRITE_LOW, Wire
+from gateway.web import respond
+from gateway.web.pipeline import handle
+from gateway.web.read import read_inbound
+from gateway.web.upload import NO_UPLOAD, Upload
+
+if TYPE_CHECKING:
+    from gateway.web.listener import Listener
+
+LINGER_S = 1.5
+NEW, IDLE, HEAD, BUSY, UPLOAD, STALLED, LINGERING = "new", "idle", "head", "busy", "upload", "stalled", "lingering"
+NO_ID = b"-"
+CLIENT_GONE = 499  # nobody receives it; the access log's usual word for a client that left
+
+
+class Connection(RequestHandler):
+    """A client connection, and the `Visitor` that the pipeline sees."""
+
+    __slots__ = (
+        "_answered", "_chunking", "_closing", "_http_10", "_is_head", "_listener", "_more", "_peer", "_phase",
+        "_received", "began", "bytes_out", "client", "code", "cors", "deadline", "endpoint", "identified", "inbound",
+        "reason", "request_id", "route", "status", "upload", "upstream_s", "wire",
+    )  # fmt: skip
+
+    def __init__(self, listener: "Listener", **settings: Any) -> None:
+        super().__init__(listener, **settings)
+        self._listener = listener
+        self._peer = Peer("", trusted=False, scheme="http", port=0)
+        self._phase, self.deadline = NEW, 0.0
+        self._closing = self._http_10 = self._is_head = self._more = False
+        self.wire: Wire | None = None
+        self.began = 0.0
+        self._forget()
+
+    def _forget(self) -> None:
+        """Make ready for the next request."""
+        self._answered = self._chunking = False
+        self._received: tuple[RawRequestMessage, StreamReader] | None = None
+        self.inbound: Inbound | None = None
+        self.route: Route | None = None
+        self.identified: Identified | None = None
+        self.upload: Upload = NO_UPLOAD
+        self.cors, self.request_id = b"", NO_ID
+        self.client, self.endpoint, self.code, self.reason = self._peer.address, "", "", ""
+        self.status, self.bytes_out, self.upstream_s = 0, 0, 0.0
+
+    # --- what the event loop calls -----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102
+        listener = self._listener
+        stream = cast("asyncio.Transport", transport)
+        stream.set_write_buffer_limits(WRITE_HIGH, WRITE_LOW)
+        address = (transport.get_extra_info("peername") or ("",))[0]
+        trusted = bool(address) and is_trusted(address, listener.deps.trusted_proxies)
+        scheme = "https" if transport.get_extra_info("sslcontext") else "http"
+        self._peer = Peer(address.removeprefix("::ffff:"), trusted, scheme, listener.port)
+        self.deadline = listener.after(listener.limits.header_read_s)
+        if not listener.opened(self, self._peer.address):
+            stream.write(respond.OVERLOADED)
+            self._close = True
+        # Python 3.12 runs `start()` within this call, so everything it needs is set before.
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:  # noqa: D102
+        if self._phase is IDLE:
+            # Not moved on by further bytes: a head that trickles in has `header_read_s` in all.
+            self._phase, self.deadline = HEAD, self._listener.after(self._listener.limits.header_read_s)
+        elif self._phase is NEW:
+            self._phase = HEAD
+        elif self.upload.finished:
+            self._more = True  # the beginning of a next request may be in it
+        super().data_received(data)
+        if self.upload is not NO_UPLOAD and self._messages and self._messages[-1][0].__class__ is _ErrInfo:
+            # A chunk that cannot be read never reaches whoever reads the body, who would wait for ever.
+            self.upload.break_off(web.RequestPayloadError("unreadable chunk"))
+
+    def connection_lost(self, exc: BaseException | None) -> None:  # noqa: D102
+        task, upload = self._task_handler, self.upload
+        self._listener.closed(self, self._peer.address)
+        upload.break_off(exc or ConnectionResetError("client gone"))
+        super().connection_lost(exc)  # forgets the task
+        if task is not None and not task.done():
+            task.cancel()
+
+    def pause_writing(self) -> None:  # noqa: D102
+        super().pause_writing()
+        if self.wire is not None:
+            self.wire.hold()
+            self._phase, self.deadline = STALLED, self._listener.after(self._stall_s())
+
+    def resume_writing(self) -> None:  # noqa: D102
+        super().resume_writing()
+        if self._phase is STALLED:
+            self._phase, self.deadline = BUSY, 0.0
+        if self.wire is not None:
+            self.wire.unhold()
+
+    def expire(self) -> None:
+        """Act on the deadline that passed (`net.deadlines`); never answers while the coroutine may be answering."""
+        if self._phase is UPLOAD:
+            self.upload.time_out()
+        elif self._phase is STALLED:
+            self.abort()
+        else:
+            if self._phase is HEAD and self.transport is not None:
+                self.transport.write(respond.SLOW_HEAD)
+            self.force_close()
+
+    def drain(self) -> None:
+        """Finish what runs and take nothing more."""
+        self._closing = True
+        if self._phase in (IDLE, NEW):
+            self.force_close()
+
+    # --- the loop over requests --------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Serve the connection's requests in order. Overrides aiohttp's loop, which costs a Task per request."""
+        try:
+            while not self._force_close:
+                if not self._messages:
+                    await self._arrival()
+                message, payload = self._messages.popleft()
+                self._consumed()
+                self._phase, self.deadline, self._more = BUSY, 0.0, False
+                await self._serve(message, payload)
+                if not self._may_go_on():
+                    break
+                self._forget()
+                self._await_next()
+        except asyncio.CancelledError:
+            # The client left or the connection was closed under us: `connection_lost`, `force_close`.
+            self.force_close()
+        if not self._force_close and self._phase is not LINGERING and self.transport is not None:
+            self.transport.close()
+
+    def _await_next(self) -> None:
+        limits = self._listener.limits
+        self._phase = HEAD if self._more else IDLE
+        self.deadline = self._listener.after(limits.header_read_s if self._more else limits.keepalive_s)
+
+    async def _arrival(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _consumed(self) -> None:
+        """Tell the parser that a message was taken; it stops reading while too many wait."""
+        if self._parser is not None:
+            self._parser.message_consumed()
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
+
+    async def _serve(self, message: RawRequestMessage | _ErrInfo, payload: StreamReader) -> None:
+        listener = self._listener
+        self.began = listener.clock()
+        try:
+            if isinstance(message, _ErrInfo):
+                self._closing = True
+                raise _unreadable(message)
+            self._received = message, payload
+            self._http_10 = message.version < (1, 1)
+            self._is_head = message.method == "HEAD"
+            # Behind an upgrade that is refused may stand bytes meant for another protocol: never read them as HTTP.
+            self._closing |= message.should_close or message.upgrade
+            limit = listener.limits.header_bytes
+            inbound = self.inbound = read_inbound(message, self._peer, listener.deps.fields, header_bytes=limit)
+            self.upload = self._body_of(inbound, message, payload)
+            await handle(listener.deps, self, inbound)
+        except GatewayError as error:
+            self._refuse(error)
+        except asyncio.CancelledError:
+            self.status = self.status or CLIENT_GONE
+            raise
+        except Exception as error:  # the one catch-all: whatever is wrong, the client is answered
+            listener.log.event("request_failed", level="error", error=repr(error), exc_info=error)
+            self._refuse(InternalError())
+        finally:
+            listener.log_request(self)
+
+    def _body_of(self, inbound: Inbound, message: RawRequestMessage, payload: StreamReader) -> Upload:
+        if payload is EMPTY_PAYLOAD and "content-length" not in inbound.seen:
+            return NO_UPLOAD
+        length = inbound.seen.get("content-length")
+        return Upload(
+            payload, self, length=int(length) if length else None, chunked=bool(message.chunked),
+            ask_for_it=self._continue if "expect" in inbound.seen else None,
+        )  # fmt: skip
+
+    def _continue(self) -> None:
+        if not self._answered and self.transport is not None:
+            self.transport.write(respond.CONTINUE)
+
+    def _may_go_on(self) -> bool:
+        if self._force_close or self.transport is None:
+            return False
+        if self._received is not None and not self._received[1].is_eof():
+            self._linger()
+            return False
+        return not self._closing and not self._listener.draining
+
+    def _linger(self) -> None:
+        # Closing at once would reset the connection under a client that is still sending, and take the answer with it
+        # (RFC 9112 §9.6). So: our side ends, what still comes is read and dropped, and after a while it is over.
+        self._close = True
+        self._phase, self.deadline = LINGERING, self._listener.after(LINGER_S)
+        transport = self.transport
+        if transport is None:
+            return
+        if self._reading_paused or self._buffer_paused:
+            transport.resume_reading()
+        if transport.can_write_eof():
+            transport.write_eof()
+
+    # --- the client's side of an exchange ----------------------------------------------------------------------------
+
+    def head(self, answer: Answer) -> None:
+        """Send a forwarded answer's head, with as much of its body as there is."""
+        http_10, is_head = self._http_10, self._is_head
+        self._answered, self.status = True, answer.status
+        self._chunking = respond.is_chunked(answer, is_head=is_head, http_10=http_10)
+        framing = respond.framing(answer, is_head=is_head, http_10=http_10)
+        if not self.upload.finished or (not framing and answer.status not in respond.BODILESS and not is_head):
+            self._closing = True
+        cors = None if self.route is None or self.route.cors is None else self.cors
+        pieces = respond.answer_head(
+            answer, request_id=self.request_id, cors=cors, framing=framing, connection=self._connection()
+        )
+        body = answer.body
+        if body:
+            self.bytes_out += len(body)
+            pieces.append(b"%x\r\n%b\r\n" % (len(body), body) if self._chunking else body)
+        self._write(b"".join(pieces))
+        if self._paused and self.wire is not None and not answer.complete:
+            self.wire.hold()
+
+    def _connection(self) -> bytes:
+        if self._closing or self._listener.draining:
+            self._closing = True
+            return respond.CLOSE
+        return respond.KEEP if self._http_10 else b""
+
+    def body(self, data: bytes) -> None:
+        """Send one piece of the body."""
+        self.bytes_out += len(data)
+        self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunking else data)
+
+    def end(self) -> None:
+        """Send the end of the body."""
+        if self._chunking:
+            self._write(b"0\r\n\r\n")
+
+    def abort(self) -> None:
+        """Cut the connection, so that the client sees a truncation."""
+        self._closing = self._force_close = True
+        if self.transport is not None:
+            self.transport.abort()
+
+    def clock(self) -> float:
+        """Seconds, for durations."""
+        return self._listener.clock()
+
+    def _write(self, data: bytes) -> None:
+        # uvloop raises on a closed transport where asyncio is silent.
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def answer_preflight(self, fields: bytes) -> None:
+        """Send a preflight's 204."""
+        self._answered, self.status = True, 204
+        connection = self._connection()
+        self._write(respond.no_content(request_id=self.request_id, fields=fields, connection=connection))
+
+    def _refuse(self, error: GatewayError) -> None:
+        self.code, self.reason = error.code, error.reason or ""
+        if error.status >= 500 and error.detail:
+            request_id = self.request_id.decode("latin-1")
+            self._listener.log.event(error.code, level="warning", detail=error.detail, request_id=request_id)
+        if self.inbound is None:
+            self._refuse_unread()
+        if self._answered:
+            return self.abort()  # a second head inside the first one's body would be response splitting
+        self._answered, self.status = True, error.status
+        if not self.upload.finished:
+            self._closing = True
+        connection = self._connection()
+        self._write(
+            respond.refusal(
+                error, request_id=self.request_id, cors=self.cors, connection=connection, is_head=self._is_head
+            )
+        )
+        return None
+
+    def _refuse_unread(self) -> None:
+        """Close after a request that was not even read; its page, if a page sent it, may know why."""
+        self._closing = True
+        if self._received is not None:
+            fields = self._listener.deps.fields.read(self._received[0].raw_headers)
+            self.cors = answer_fields(self._listener.deps.cors, fields.seen.get("origin"))
+
+    def await_body(self) -> None:
+        """Give the client `body_idle_s` for its next bytes."""
+        self._phase, self.deadline = UPLOAD, self._listener.after(self._listener.limits.body_idle_s)
+
+    def body_came(self) -> None:
+        """Stop that clock."""
+        if self._phase is UPLOAD:
+            self._phase, self.deadline = BUSY, 0.0
+
+    def _stall_s(self) -> float:
+        return self.route.idle_s if self.route is not None else self._listener.limits.keepalive_s
+
+    # --- the gateway's own addresses ---------------------------------------------------------------------------------
+
+    async def serve_own(self) -> None:
+        """Let aiohttp's application machinery answer this request (`web/local.py`)."""
+        own, upload = self._listener.own, self.upload
+        assert self._received is not None  # the pipeline only knows requests that were read
+        message, payload = self._received
+        writer = StreamWriter(self, self._loop)
+        task = self._task_handler or asyncio.current_task()
+        request = own.request_factory(message, payload, self, writer, cast("asyncio.Task[None]", task))
+        request["request_id"] = self.request_id.decode("latin-1")
+        self._answered = True
+        response, reset = await self._handle_request(request, None, own.request_handler)
+        self.status, self.bytes_out = response.status, cast("web.Response", response).body_length
+        if reset or not response.keep_alive or not upload.finished:
+            self._closing = True
+
+
+def _unreadable(message: _ErrInfo) -> GatewayError:
+    """Say what a request was that the parser refused. Its own words quote the client's bytes, so they go nowhere."""
+    text = str(message.exc)
+    if isinstance(message.exc, LineTooLong) or "Too many headers" in text:
+        return HeadersTooLarge()
+    return BadRequest("malformed", detail=type(message.exc).__name__)

@@ -1,0 +1,83 @@
+"""What the stages need, built once by `web/app.py` and handed down."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gateway.core.cors import CorsPolicy
+from gateway.core.credentials import CredentialPolicy
+from gateway.core.headers import FieldRules, Network
+from gateway.core.identity import IdentityPolicy
+from gateway.core.model import Identified
+from gateway.core.routing import RouteTable
+from gateway.core.verify import TokenPolicy
+from gateway.net.jwks import KeySource
+from gateway.net.upstreams import Upstreams
+
+
+class Events(Protocol):
+    """Where what happens is told (`telemetry.Log`)."""
+
+    def event(self, event: str, *, level: str = "info", **fields: Any) -> None:
+        """Log that something happened."""
+
+
+class VerifiedTokens:
+    """Tokens already verified, by hash: bounded, and forgotten with the keys that verified them.
+
+    An entry's verdict depends on the keys and the configuration alone; what a route asks for is checked every time.
+    """
+
+    __slots__ = ("_entries", "_generation", "_most")
+    LIFE_S = 300.0
+
+    def __init__(self, most: int = 10_000) -> None:
+        self._entries: dict[bytes, tuple[float, Identified]] = {}
+        self._generation = -1
+        self._most = most
+
+    def get(self, key: bytes, *, generation: int, now: float) -> Identified | None:
+        """Give what is known of a token that is still good at `now` under these keys."""
+        if generation != self._generation:
+            self._entries.clear()
+            self._generation = generation
+            return None
+        entry = self._entries.get(key)
+        return entry[1] if entry is not None and now < entry[0] else None
+
+    def put(self, key: bytes, identified: Identified, *, good_until: float, now: float) -> None:
+        """Remember a verified token until it ends, `LIFE_S` at most; the oldest makes room."""
+        self._entries.pop(key, None)
+        if len(self._entries) >= self._most:
+            del self._entries[next(iter(self._entries))]
+        self._entries[key] = (min(good_until, now + self.LIFE_S), identified)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """The Clerk instance whose tokens count."""
+
+    keys: KeySource
+    tokens: TokenPolicy
+    credentials: CredentialPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """One configuration's worth of everything a request needs."""
+
+    routes: RouteTable
+    fields: FieldRules
+    cors: CorsPolicy | None  # for answers without a route
+    issuer: Issuer | None  # None: every route is public
+    identity: IdentityPolicy
+    verified: VerifiedTokens
+    upstreams: Upstreams
+    own_paths: frozenset[str]
+    trusted_proxies: tuple[Network, ...]
+    log: Events
+    now: Callable[[], float]  # Unix seconds
+    random_bits: Callable[[int], int]

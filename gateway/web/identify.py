@@ -1,0 +1,89 @@
+"""From a request to who is calling: credential, remembered verdict or fresh verification, the route's admission.
+
+For a token seen before nothing here suspends. Only a key that is not there yet makes a request wait.
+"""
+
+from hashlib import sha256
+
+from gateway.core.claims import principal_from
+from gateway.core.credentials import Credential, SignedOut, check_cookie_origin, find_credential
+from gateway.core.headers import Forwarding, refuse_repeated
+from gateway.core.identity import identity_block, identity_fields, unusable_headers
+from gateway.core.model import Identified, Inbound
+from gateway.core.policy import admit
+from gateway.core.routing import Route
+from gateway.core.session import check_client_uat, cookie_reason
+from gateway.core.verify import read_token, verify_token
+from gateway.errors import InternalError, InvalidToken, MissingCredential
+from gateway.web.deps import Deps, Issuer
+
+
+async def identify(deps: Deps, inbound: Inbound, route: Route, forwarded: Forwarding) -> Identified | None:
+    """Say who is calling; None for an anonymous client on a route that allows it.
+
+    Raises:
+        MissingCredential, InvalidToken: 401, in Clerk's words.
+        Forbidden: a cookie that another site's page may have sent (reason `origin`).
+        KeysUnavailable: nothing can be said about the token.
+    """
+    refuse_repeated(inbound)
+    if route.auth == "public":
+        return None
+    issuer = deps.issuer
+    if issuer is None:
+        raise InternalError(detail="a route needs a token, but no issuer is configured")
+    found = find_credential(inbound, issuer.credentials, now=deps.now())
+    if isinstance(found, SignedOut):
+        if route.auth == "optional":
+            return None
+        raise InvalidToken(found.reason) if found.sent else MissingCredential(found.reason)
+    if found.source == "header":
+        return await _admitted(deps, issuer, found, route)
+    try:
+        identified = await _admitted(deps, issuer, found, route)
+        check_client_uat(identified.principal.issued_at, found.client_uat)
+    except InvalidToken as refused:
+        if route.auth == "optional":
+            return None  # cookies that do not amount to signed-in are nobody's (CONTRACT §4)
+        raise InvalidToken(cookie_reason(refused.reason or "", found)) from refused
+    _check_origin(inbound, route, forwarded, issuer)
+    return identified
+
+
+def _check_origin(inbound: Inbound, route: Route, forwarded: Forwarding, issuer: Issuer) -> None:
+    cors = route.cors
+    # Behind a proxy nobody vouches for, http here says nothing about the browser's side.
+    scheme = "https" if inbound.peer.scheme == "https" else (forwarded.scheme if inbound.peer.trusted else None)
+    check_cookie_origin(
+        inbound,
+        scheme=scheme,
+        host=forwarded.host,
+        listed=cors.names if cors is not None else lambda _origin: False,
+        authorized_parties=issuer.tokens.authorized_parties,
+    )
+
+
+async def _admitted(deps: Deps, issuer: Issuer, credential: Credential, route: Route) -> Identified:
+    now, generation = deps.now(), issuer.keys.generation
+    key = sha256(credential.token).digest()
+    identified = deps.verified.get(key, generation=generation, now=now)
+    if identified is None:
+        identified = await _verified(deps, issuer, credential.token, now)
+        # Keys that changed while this one waited verify the next request again.
+        if generation == issuer.keys.generation:
+            good_until = identified.principal.expires_at + issuer.tokens.leeway_s
+            deps.verified.put(key, identified, good_until=good_until, now=now)
+    admit(identified.principal, route.admission)
+    return identified
+
+
+async def _verified(deps: Deps, issuer: Issuer, raw: bytes, now: float) -> Identified:
+    token = read_token(raw)
+    key = issuer.keys.find(token.kid) or await issuer.keys.fetch_for(token.kid)
+    if key is None:
+        raise InvalidToken("jwk-kid-mismatch")
+    claims = verify_token(token, key, issuer.tokens, now=now)
+    principal = principal_from(claims, token)
+    for name in unusable_headers(claims, deps.identity):
+        deps.log.event("identity_header_dropped", level="warning", header=name, why="its claim is an object")
+    return Identified(principal, identity_block(identity_fields(principal, deps.identity)))

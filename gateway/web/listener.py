@@ -1,0 +1,89 @@
+"""The listening side: makes connections, knows which are open, and holds what they all share."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import NoReturn
+
+from aiohttp import web
+
+from gateway.core.model import Limits
+from gateway.net.deadlines import Deadlines
+from gateway.telemetry import Log
+from gateway.web.access import access_line
+from gateway.web.connection import Connection
+from gateway.web.deps import Deps
+
+
+async def _unused(_request: web.BaseRequest) -> NoReturn:
+    raise AssertionError("Connection.start answers every request")
+
+
+class Listener(web.Server):
+    """Makes a `Connection` per client; `deps` may be exchanged while it runs."""
+
+    def __init__(
+        self, deps: Deps, own: web.Server, *, limits: Limits, deadlines: Deadlines, log: Log, clock: Callable[[], float]
+    ) -> None:
+        super().__init__(_unused)
+        self.deps, self.own, self.limits, self.log, self.clock = deps, own, limits, log, clock
+        self.draining = False
+        self.port = 0
+        self._deadlines = deadlines
+        self._open: set[Connection] = set()
+        self._per_address: Counter[str] = Counter()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __call__(self) -> Connection:
+        """Make a connection; the event loop asks for one per client."""
+        # A gzip body is forwarded as it came, so it must not be inflated; keep-alive is our own timer's business.
+        limits = self.limits
+        return Connection(
+            self, loop=asyncio.get_running_loop(), access_log=None, auto_decompress=False, keepalive_timeout=0,
+            max_line_size=limits.header_bytes, max_field_size=limits.header_bytes, max_headers=limits.headers,
+        )  # fmt: skip
+
+    def after(self, seconds: float) -> float:
+        """Give the deadline so many seconds from now."""
+        return self._deadlines.now + seconds
+
+    def opened(self, connection: Connection, address: str) -> bool:
+        """Count a new connection; say whether there is room for it."""
+        self._open.add(connection)
+        self._per_address[address] += 1
+        self._deadlines.watch(connection)
+        self._empty.clear()
+        per_address = self.limits.connections_per_ip
+        return len(self._open) <= self.limits.connections and (
+            not per_address or self._per_address[address] <= per_address
+        )
+
+    def closed(self, connection: Connection, address: str) -> None:
+        """Count it out again."""
+        self._deadlines.unwatch(connection)
+        self._open.discard(connection)
+        self._per_address[address] -= 1
+        if self._per_address[address] <= 0:
+            del self._per_address[address]
+        if not self._open:
+            self._empty.set()
+
+    def log_request(self, connection: Connection) -> None:
+        """Write the access line of the request that this connection has just answered."""
+        if self.log.wants_access:
+            self.log.access(access_line(connection, ts=self.log.stamp(), ended=self.clock()))
+
+    async def drain(self, within_s: float) -> bool:
+        """Let what runs finish; say whether all did in time. Idle connections are closed at once."""
+        self.draining = True
+        for connection in tuple(self._open):
+            connection.drain()
+        try:
+            async with asyncio.timeout(within_s):
+                await self._empty.wait()
+        except TimeoutError:
+            for connection in tuple(self._open):
+                connection.abort()
+            return False
+        return True

@@ -1,0 +1,91 @@
+"""Errors and answers to bytes. What every answer carries is added here, for forwarded, local and refused ones alike."""
+
+from typing import Final
+
+import orjson
+
+from gateway.errors import GatewayError, MethodNotAllowed, Overloaded, RequestTimeout
+from gateway.net.exchange import Answer
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+CLOSE: Final = b"\r\nConnection: close"
+KEEP: Final = b"\r\nConnection: keep-alive"  # only an HTTP/1.0 client has to be told
+BODILESS: Final = frozenset({204, 304})
+
+
+def answer_head(
+    answer: Answer, *, request_id: bytes, cors: bytes | None, connection: bytes, framing: bytes
+) -> list[bytes]:
+    """Give a forwarded answer's head, to be joined. `cors` None leaves the upstream's own CORS as it is."""
+    status = b"HTTP/1.1 %d %b" % (answer.status, answer.reason)
+    own = answer.cors if cors is None else (cors,)
+    return [status, *answer.fields, *own, b"\r\nX-Request-Id: ", request_id, framing, connection, b"\r\n\r\n"]
+
+
+def framing(answer: Answer, *, is_head: bool, http_10: bool) -> bytes:
+    """Give the answer's framing line, made anew from what is known of its body (RFC 9112 §6)."""
+    if answer.status == 204:
+        return b""
+    if is_head or answer.status == 304:
+        return b"" if answer.length is None else b"\r\nContent-Length: %d" % answer.length
+    if answer.complete:
+        return b"\r\nContent-Length: %d" % len(answer.body)
+    if answer.length is not None:
+        return b"\r\nContent-Length: %d" % answer.length
+    return b"" if http_10 else b"\r\nTransfer-Encoding: chunked"
+
+
+def is_chunked(answer: Answer, *, is_head: bool, http_10: bool) -> bool:
+    """Say whether the body goes out in chunks."""
+    bodiless = is_head or answer.complete or answer.status in BODILESS
+    return answer.length is None and not bodiless and not http_10
+
+
+def refusal(error: GatewayError, *, request_id: bytes, cors: bytes, connection: bytes, is_head: bool = False) -> bytes:
+    """Give the gateway's own no, whole, as problem+json (RFC 9457)."""
+    body = problem(error, request_id)
+    lines = [
+        b"HTTP/1.1 %d %b\r\nContent-Type: application/problem+json\r\nContent-Length: %d"
+        % (error.status, error.title.encode(), len(body)),
+        b"\r\nCache-Control: no-store\r\nX-Request-Id: ",
+        request_id,
+        *refusal_fields(error),
+        cors,
+        connection,
+        b"\r\n\r\n",
+    ]
+    if not is_head:
+        lines.append(body)
+    return b"".join(lines)
+
+
+def problem(error: GatewayError, request_id: bytes) -> bytes:
+    """Give the body of a refusal. It says nothing that the client could not know: no token, key, claim or trace."""
+    fields = {"type": "about:blank", "title": error.title, "status": error.status, "code": error.code}
+    if error.reason:
+        fields["reason"] = error.reason
+    return orjson.dumps({**fields, "request_id": request_id.decode("latin-1")})
+
+
+def refusal_fields(error: GatewayError) -> list[bytes]:
+    """Give the fields that a status asks for: WWW-Authenticate, Allow, Retry-After."""
+    lines = []
+    if error.status == 401:
+        # RFC 6750 §3: no error code where no credential was sent.
+        sent = b' error="invalid_token", error_description="%b"' % (error.reason or "").encode()
+        lines.append(b"\r\nWWW-Authenticate: Bearer" + (sent if error.code == "invalid_token" else b""))
+    if isinstance(error, MethodNotAllowed):
+        lines.append(b"\r\nAllow: " + ", ".join(error.allow).encode())
+    if error.retry_after_s is not None:
+        lines.append(b"\r\nRetry-After: %d" % error.retry_after_s)
+    return lines
+
+
+def no_content(*, request_id: bytes, fields: bytes, connection: bytes) -> bytes:
+    """Give a preflight's answer."""
+    return b"HTTP/1.1 204 No Content%b\r\nX-Request-Id: %b%b\r\n\r\n" % (fields, request_id, connection)
+
+
+# Sent outside any request, so without an id.
+OVERLOADED: Final = refusal(Overloaded(), request_id=b"-", cors=b"", connection=CLOSE)
+SLOW_HEAD: Final = refusal(RequestTimeout(), request_id=b"-", cors=b"", connection=CLOSE)

@@ -1,0 +1,1 @@
+"""Real, small stand-ins for what the gateway talks to."""

@@ -1,0 +1,170 @@
+"""A running gateway on loopback in front of a fake upstream, with a fake Clerk's key; and a raw client to speak to it.
+
+async with gateway(upstream.port) as running: answer = await running.get("/hello", token=CLERK.session_token(running.now))
+"""
+
+import asyncio
+import json
+import os
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from gateway.config import load_text
+from gateway.telemetry import LineWriter
+from gateway.web.app import Gateway
+from tests.fakes.clerk import FakeClerk
+
+CLERK = FakeClerk()
+APP = "https://app.example.com"
+
+
+def settings(upstream_port: int, **overrides: Any) -> dict[str, Any]:
+    """Write the configuration most tests start from; an override replaces a top-level block."""
+    return {
+        "listen": {"host": "127.0.0.1", "port": 0},
+        "clerk": {"issuer": CLERK.issuer, "jwt_key": CLERK.pem(), "authorized_parties": [APP]},
+        "upstreams": {"api": {"url": f"http://127.0.0.1:{upstream_port}"}},
+        "routes": [
+            {"name": "public", "path": "/public/*", "upstream": "api", "auth": "public"},
+            {"name": "optional", "path": "/optional/*", "upstream": "api", "auth": "optional"},
+            {"name": "admin", "path": "/admin/*", "upstream": "api", "require": {"role": "org:admin"}},
+            {"name": "rest", "path": "/*", "upstream": "api"},
+        ],
+        "cors": {"origins": [APP]},
+        "drain_s": 1,
+    } | overrides
+
+
+@dataclass
+class Answer:
+    """What a client received; field names in lower case."""
+
+    status: int
+    fields: list[tuple[str, str]]
+    body: bytes
+
+    def values(self, name: str) -> list[str]:
+        """Every value of a field, in order."""
+        return [value for have, value in self.fields if have == name]
+
+    def value(self, name: str) -> str | None:
+        """The only value of a field, None if there is none."""
+        values = self.values(name)
+        assert len(values) <= 1, f"{name} came {len(values)} times"
+        return values[0] if values else None
+
+    @property
+    def json(self) -> Any:
+        """The body, parsed."""
+        return json.loads(self.body)
+
+
+async def read_answer(reader: asyncio.StreamReader, *, is_head: bool = False) -> Answer:
+    """Read one answer the plain way. Raises IncompleteReadError where it was cut."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
+    status = int(head[0].split(" ")[1])
+    fields = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in head[1:])]
+    answer = Answer(status, fields, b"")
+    if status in (100, 204, 304) or is_head:
+        return answer
+    if answer.value("transfer-encoding") == "chunked":
+        answer.body = await _chunks(reader)
+    elif (length := answer.value("content-length")) is not None:
+        answer.body = await reader.readexactly(int(length))
+    else:
+        answer.body = await reader.read()
+    return answer
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    body = b""
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        body += (await reader.readexactly(size + 2))[:-2]
+    await reader.readuntil(b"\r\n")
+    return body
+
+
+@dataclass
+class Clock:
+    """Unix seconds that a test moves."""
+
+    seconds: float = field(default_factory=lambda: float(int(time.time())))
+
+    def __call__(self) -> float:
+        """Give the time."""
+        return self.seconds
+
+
+class Running:
+    """A started gateway, with ways to ask it."""
+
+    def __init__(self, app: Gateway, clock: Clock, log_path: str) -> None:
+        self.app, self.clock = app, clock
+        self._log_path = log_path
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self.app.port
+
+    def token(self, **overrides: Any) -> str:
+        """Sign a session token that is good now."""
+        return CLERK.session_token(self.clock(), **overrides)
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open a raw connection."""
+        return await asyncio.open_connection("127.0.0.1", self.port, limit=2**22)
+
+    async def raw(self, data: bytes, *, is_head: bool = False) -> Answer:
+        """Send bytes on a connection of their own and read one answer."""
+        reader, writer = await self.connect()
+        try:
+            writer.write(data)
+            return await read_answer(reader, is_head=is_head)
+        finally:
+            writer.close()
+
+    async def ask(
+        self, method: str, target: str, *, token: str | None = None, fields: Mapping[str, str] | None = None,
+        lines: tuple[str, ...] = (), body: bytes = b"",
+    ) -> Answer:  # fmt: skip
+        """Send one request; `lines` are header lines as they stand."""
+        head = [f"{method} {target} HTTP/1.1", "Host: gw.example.com"]
+        head += [f"Authorization: Bearer {token}"] if token else []
+        head += [f"{name}: {value}" for name, value in (fields or {}).items()] + list(lines)
+        head += [f"Content-Length: {len(body)}"] if body else []
+        return await self.raw("\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + body, is_head=method == "HEAD")
+
+    async def get(self, target: str, **more: Any) -> Answer:
+        """Send a GET."""
+        return await self.ask("GET", target, **more)
+
+    async def logged(self) -> list[dict[str, Any]]:
+        """Give the log's lines so far, parsed."""
+        self.app.log.flush()
+        await asyncio.get_running_loop().run_in_executor(None, self.app.log.settle)
+        with open(self._log_path, encoding="utf-8") as log:
+            return [json.loads(line) for line in log]
+
+
+@asynccontextmanager
+async def gateway(
+    upstream_port: int, *, environ: Mapping[str, str] | None = None, **overrides: Any
+) -> AsyncIterator[Running]:
+    """Start a gateway, stop it at the end; overrides as `settings` takes them."""
+    text = yaml.safe_dump(settings(upstream_port, **overrides))
+    config = load_text(text, environ or {}, name="test.yaml")
+    with tempfile.NamedTemporaryFile() as log:
+        clock = Clock()
+        app = Gateway(config, writer=LineWriter(os.dup(log.fileno())), now=clock)
+        await app.start()
+        try:
+            yield Running(app, clock, log.name)
+        finally:
+            await app.stop()

@@ -1,0 +1,96 @@
+"""What may be asked of the local issuer, and what `gateway token` says when it cannot be had."""
+
+import re
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import unused_port
+
+from gateway.ops.dev import DevError
+from gateway.ops.dev.issuer import LocalIssuer, issuer_app
+from gateway.ops.dev.token_request import TokenOptions, fetch_token, issuer_url, read_options
+
+
+@pytest.fixture
+async def serve(aiohttp_server):
+    async def start(app):
+        return str((await aiohttp_server(app)).make_url("/")).rstrip("/")
+
+    return start
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(TokenOptions(), id="defaults"),
+        pytest.param(TokenOptions(user="user_bob", org="none", expires_in=-60, foreign=True, v1=True), id="some"),
+        pytest.param(TokenOptions(role="admin", permissions=("a:b", "a:c"), template="convex", azp=""), id="others"),
+    ],
+)
+def test_options_survive_the_wire(options):
+    body = options.to_json() | {"permissions": list(options.permissions)}
+    assert read_options(body) == options
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        pytest.param([], "JSON object", id="list"),
+        pytest.param(None, "JSON object", id="null"),
+        pytest.param({"expires-in": 60}, "no such option: expires-in", id="unknown"),
+        pytest.param({"expires_in": "60"}, "expires_in", id="text-for-number"),
+        pytest.param({"expires_in": True}, "expires_in", id="bool-is-no-number"),
+        pytest.param({"foreign": 1}, "foreign", id="number-for-bool"),
+        pytest.param({"permissions": "org:a:b"}, "permissions", id="text-for-list"),
+        pytest.param({"permissions": [1]}, "permissions", id="list-of-numbers"),
+        pytest.param({"user": 7}, "user", id="number-for-text"),
+    ],
+)
+def test_options_refused(body, says):
+    with pytest.raises(ValueError, match=says):
+        read_options(body)
+
+
+def test_issuer_is_one_port_above_the_gateway():
+    assert issuer_url(8080) == "http://127.0.0.1:8081"
+
+
+async def test_token_is_fetched(serve):
+    url = await serve(issuer_app(LocalIssuer("http://127.0.0.1:1", gateway_origin="http://127.0.0.1:2")))
+    assert (await fetch_token(url, TokenOptions(permissions=("a:b",)))).count(".") == 2
+
+
+async def test_nothing_listening_says_how_to_start_it():
+    port = unused_port()
+    with pytest.raises(DevError, match=re.escape(f"no `gateway dev` on 127.0.0.1:{port}: start it with `gateway dev`")):
+        await fetch_token(f"http://127.0.0.1:{port}", TokenOptions())
+
+
+async def test_refusal_is_told_in_the_issuers_words(serve):
+    url = await serve(issuer_app(LocalIssuer("http://127.0.0.1:1", gateway_origin="http://127.0.0.1:2")))
+    with pytest.raises(DevError, match="no user 'mallory'"):
+        await fetch_token(url, TokenOptions(user="mallory"))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(lambda: web.Response(text="<html>"), id="html"),
+        pytest.param(lambda: web.Response(body=b"\xff", headers={"Content-Type": "application/json"}), id="no-text"),
+        pytest.param(lambda: web.json_response({"token": 7}), id="no-token"),
+        pytest.param(lambda: web.json_response([]), id="no-object"),
+        pytest.param(lambda: web.Response(status=302, headers={"Location": "/elsewhere"}), id="redirect"),
+    ],
+)
+async def test_something_else_listening_is_said_so(serve, answer):
+    async def other(_):
+        return answer()
+
+    async def elsewhere(_):
+        return web.json_response({"token": "a.b.c"})
+
+    app = web.Application()
+    app.router.add_post("/dev/token", other)
+    app.router.add_get("/elsewhere", elsewhere)
+    with pytest.raises(DevError, match="is not `gateway dev`"):
+        await fetch_token(await serve(app), TokenOptions())
