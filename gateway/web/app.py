@@ -27,13 +27,19 @@ class Gateway:
     """A running gateway: `start`, then `stop`. `port` is the one it listens on."""
 
     def __init__(
-        self, config: Config, *, writer: LineWriter | None = None, now: Callable[[], float] = time.time
+        self,
+        config: Config,
+        *,
+        writer: LineWriter | None = None,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         logs = config.logs
         self._config, self._now = config, now
         self._writer = writer or standard_output()
         self.log = Log(self._writer, form=logs.format, level=logs.level, access=logs.access)
-        self.deadlines = Deadlines(time.monotonic)
+        self.deadlines = Deadlines(monotonic)
+        self._monotonic = monotonic
         self._upstreams = Upstreams(self.deadlines)
         self._session: aiohttp.ClientSession | None = None
         self._keys: KeySource | None = None
@@ -82,7 +88,7 @@ class Gateway:
         keys = RemoteKeys(
             issuer.jwks_url,
             self._session,
-            now=time.monotonic,
+            now=self._monotonic,
             rng=random.SystemRandom().random,
             on_event=self.log.event,
         )

@@ -102,10 +102,10 @@ class Clock:
 
 
 class Running:
-    """A started gateway, with ways to ask it."""
+    """A started gateway, with ways to ask it; `monotonic` is the clock of its time-outs."""
 
-    def __init__(self, app: Gateway, clock: Clock, log_path: str) -> None:
-        self.app, self.clock = app, clock
+    def __init__(self, app: Gateway, clock: Clock, monotonic: Clock, log_path: str) -> None:
+        self.app, self.clock, self.monotonic = app, clock, monotonic
         self._log_path = log_path
 
     @property
@@ -116,6 +116,11 @@ class Running:
     def token(self, **overrides: Any) -> str:
         """Sign a session token that is good now."""
         return CLERK.session_token(self.clock(), **overrides)
+
+    def pass_time(self, seconds: float) -> None:
+        """Move the clock of the time-outs and let what is over expire."""
+        self.monotonic.seconds += seconds
+        self.app.deadlines.sweep()
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open a raw connection."""
@@ -161,10 +166,10 @@ async def gateway(
     text = yaml.safe_dump(settings(upstream_port, **overrides))
     config = load_text(text, environ or {}, name="test.yaml")
     with tempfile.NamedTemporaryFile() as log:
-        clock = Clock()
-        app = Gateway(config, writer=LineWriter(os.dup(log.fileno())), now=clock)
+        clock, monotonic = Clock(), Clock()
+        app = Gateway(config, writer=LineWriter(os.dup(log.fileno())), now=clock, monotonic=monotonic)
         await app.start()
         try:
-            yield Running(app, clock, log.name)
+            yield Running(app, clock, monotonic, log.name)
         finally:
             await app.stop()
