@@ -1,3 +1,25 @@
-"""The edge gateway for Clerk."""
+"""The edge gateway for Clerk: verifies tokens, strips what clients claim, adds trusted X-User-* headers, forwards.
+
+The house, from the top; imports point down only:
+
+    cli         the commands
+    ops         what commands do beside serving: check, dev
+    web         client connections, the order of stages, answers, own addresses, the composition root (`web/app`)
+    net         key sets, and the upstream side: connections, pools, one exchange
+    core        every decision, as plain functions: routes, CORS, credentials, tokens, rules, headers
+    errors      what can be refused, and how that is answered
+
+    config      YAML and environment to one frozen `Config`; read by `web/app`, `ops` and `cli`
+    telemetry   the log
+
+The way of a request:
+
+    bytes -> RawRequestMessage -> Inbound -> Route -> Principal -> Outbound -> endpoint -> answer -> bytes
+             web/connection       web/read   core/routing          core/headers           net/wire
+                                             core/cors             core/identity          web/respond
+                                             web/identify: core/credentials, verify, claims, policy
+
+`web/connection` carries it, `web/pipeline` says in which order, `net/exchange` talks to the upstream.
+"""
 
 __version__ = "0.1.0"

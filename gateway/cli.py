@@ -60,24 +60,30 @@ def _serve(config: "Config") -> None:
 
     async def serve() -> None:
         gateway = Gateway(config)
+        starting = asyncio.ensure_future(gateway.start())
+        _stop_on_signals(gateway, starting)
         try:
-            await gateway.start()
+            await starting
+        except asyncio.CancelledError:
+            return await gateway.close()
         except OSError as error:
             await gateway.close()
             where = f"{config.host}:{config.port}"
             _fail(f"cannot listen on {where}: {error.strerror or error}. Is it in use? See listen.port")
-        _stop_on_signals(gateway)
-        await gateway.wait_stopped()
+        return await gateway.wait_stopped()
 
     _run(serve())
 
 
-def _stop_on_signals(gateway: "Gateway") -> None:
+def _stop_on_signals(gateway: "Gateway", starting: "asyncio.Future[None]") -> None:
     """Stop on the first TERM or INT; a second one ends at once, as people expect of Ctrl-C."""
     loop = asyncio.get_running_loop()
     stopping: list[asyncio.Task[None]] = []
 
     def stop() -> None:
+        if not starting.done():
+            starting.cancel()
+            return
         if stopping:
             os._exit(1)
         stopping.append(loop.create_task(gateway.stop()))

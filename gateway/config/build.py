@@ -23,7 +23,7 @@ def build(settings: Settings, report: Report) -> Config:
     routes = build_routes(settings, around, report)
     needed = any(section.auth != "public" for section in settings.routes)
     issuer = build_issuer(settings.clerk, report, needed=needed)
-    if len(routes) == len(settings.routes):
+    if not report.is_broken(("routes",)):
         review_routes(routes, report)
         review_upstreams(upstreams, routes, report)
     public_url = report.tried(("public_url",), read_url, settings.public_url) if settings.public_url else None

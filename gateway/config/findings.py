@@ -101,6 +101,10 @@ class Report:
         """Say whether the value as a whole was refused."""
         return path in self._broken
 
+    def spoil(self, path: Path) -> None:
+        """Mark a value as broken by what was said elsewhere: the key it was meant to have is misspelt."""
+        self._broken.add(path)
+
     def tried(
         self, path: Path, read: Callable[[Given], Read], value: Given, *, remedy: str | None = None
     ) -> Read | None:
@@ -126,10 +130,14 @@ def dotted(path: Path) -> str:
     return text.removeprefix(".")
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """Suggest the known word that a misspelt one most resembles."""
-    close = difflib.get_close_matches(word[:100], list(known), n=1)
-    return f'Did you mean "{close[0]}"?' if close else None
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """Find the known word that a misspelt one most resembles."""
+    return next(iter(difflib.get_close_matches(word[:100], list(known), n=1)), None)
+
+
+def did_you_mean(word: str | None) -> str | None:
+    """Suggest a word, if there is one."""
+    return f'Did you mean "{word}"?' if word else None
 
 
 def _harmless(text: str) -> str:

@@ -1,5 +1,7 @@
 """What upstreams are told about the caller: a prefix and extra names that cannot be confused with anything else."""
 
+import re
+
 from gateway.config.cors import check_header_names
 from gateway.config.findings import Path, Report
 from gateway.config.schema import Identity
@@ -38,10 +40,9 @@ def build_identity(section: Identity, report: Report) -> IdentityPolicy:
 
 def _check_prefix(prefix: str, report: Report) -> None:
     at: Path = (*AT, "prefix")
-    check_header_names((prefix,), at, report)
     hidden = [name for name in ESSENTIAL if folded(name).startswith(folded(prefix))]
-    if not prefix or not prefix[0].isalpha():
-        report.error(at, "must begin with a letter, and never be empty", "Write X-User-")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]*", prefix):
+        report.error(at, "must be letters, digits and dashes, begin with a letter, and never be empty", "Write X-User-")
     elif hidden:
         report.error(at, f"would take {hidden[0]} away from every request", "Write a longer prefix, such as X-User-")
     elif not prefix.endswith("-"):

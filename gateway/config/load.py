@@ -35,9 +35,11 @@ def load_text(text: str, environ: Mapping[str, str], *, name: str) -> Config:
     """
     report = Report(name)
     tree = read(text, environ, report)
+    if not isinstance(tree, dict):
+        report.error((), "the file must be a mapping of keys")
+        raise ConfigError(report.sorted())
     validated(tree, report)
-    if isinstance(tree, dict):
-        withhold(tree, report)
+    withhold(tree, report)
     config = build(validated(tree, report), report)
     if report.has_errors():
         raise ConfigError(report.sorted())

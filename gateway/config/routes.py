@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 
 from gateway.config.cors import build_cors, check_methods
-from gateway.config.findings import Path, Report, did_you_mean
+from gateway.config.findings import Path, Report, closest, did_you_mean
 from gateway.config.schema import Require, RouteSection, Settings
 from gateway.config.upstreams import NAME, NAME_RULE, read_prefix
 from gateway.config.urls import read_host
@@ -95,8 +95,8 @@ def _upstream(section: RouteSection, path: Path, around: Surroundings, report: R
     if section.upstream is None:
         if not report.is_broken(at):
             report.error(at, "is missing", f"Write upstream: and one of: {known}")
-    elif section.upstream not in around.named:
-        remedy = did_you_mean(section.upstream, around.named) or f"Upstreams are: {known}"
+    elif section.upstream not in around.named and not report.is_broken_itself(("upstreams",)):
+        remedy = did_you_mean(closest(section.upstream, around.named)) or f"Upstreams are: {known}"
         report.error(at, f'there is no upstream "{section.upstream}"', remedy)
     return around.upstreams.get(section.upstream or "")
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from gateway.config.findings import Path, Report, did_you_mean
+from gateway.config.findings import Path, Report, closest, did_you_mean
 from gateway.config.schema import Settings
 
 _MESSAGES = {
@@ -34,11 +34,8 @@ _REMEDIES = {
 }
 
 
-def validated(tree: Any, report: Report) -> Settings:
+def validated(tree: dict[str, Any], report: Report) -> Settings:
     """Read the tree into settings; what has an error is noted, taken out of the tree, and its default stands."""
-    if not isinstance(tree, dict):
-        report.error((), "the file must be a mapping of keys")
-        return Settings()
     while True:
         try:
             return Settings.model_validate(tree)
@@ -73,7 +70,10 @@ def _note(error: ErrorDetails, path: Path, report: Report) -> None:
     if report.is_broken(path):
         return
     if error["type"] == "extra_forbidden":
-        report.error(path, "unknown key", did_you_mean(str(path[-1]), _known_keys(path[:-1])))
+        meant = closest(str(path[-1]), _known_keys(path[:-1]))
+        report.error(path, "unknown key", did_you_mean(meant))
+        if meant is not None:
+            report.spoil((*path[:-1], meant))
         return
     # The input is never repeated: it may be a secret.
     words = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")

@@ -7,12 +7,15 @@ that may not read an answer gets one without `Access-Control-Allow-*`, and its b
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 # Fetch standard, "CORS-safelisted request-header": a browser sends these without asking.
 SAFELISTED = frozenset({"accept", "accept-language", "content-language", "content-type", "range"})
 TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
+SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")  # RFC 3986 §3.1
+HOST = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 VARY_ORIGIN = b"\r\nVary: Origin"
 VARY_PREFLIGHT = b"\r\nVary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
@@ -70,9 +73,9 @@ def answer_fields(policy: CorsPolicy | None, origin: bytes | None) -> bytes:
     """Give the CORS fields of an answer, ready for a head: the grant, and `Vary` wherever the answer depends on it."""
     if policy is None:
         return b""
-    granted = policy.granted(origin) if origin is not None else b""
-    # An answer that is the same for everybody may be cached for everybody (Fetch, "CORS protocol and HTTP caches").
-    return granted if policy.origins.any else granted + VARY_ORIGIN
+    # Even with "*": `null` and those without an Origin get another answer, which a cache must not give to the rest
+    # (Fetch standard, "CORS protocol and HTTP caches").
+    return VARY_ORIGIN if origin is None else policy.granted(origin) + VARY_ORIGIN
 
 
 def is_preflight(method: str, seen: Mapping[str, bytes]) -> bool:
@@ -148,15 +151,21 @@ def _serialised(value: str) -> str:
     """Serialise as the HTML standard does ("ASCII serialisation of an origin")."""
     try:
         parts = urlsplit(value)
-        port = parts.port
+        port, host = parts.port, _serialised_host(parts.hostname or "")
     except ValueError:
-        raise ValueError(f'"{value}" is not an origin: write scheme://host or scheme://host:port') from None
-    if not parts.hostname or not re.fullmatch(r"[a-z][a-z0-9+.-]*", parts.scheme) or "@" in parts.netloc:
+        host = ""
+    if not host or not SCHEME.fullmatch(parts.scheme) or "@" in parts.netloc:
         raise ValueError(f'"{value}" is not an origin: write scheme://host or scheme://host:port')
-    host = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode()
-    host = f"[{host}]" if ":" in host else host
     suffix = "" if port in (None, DEFAULT_PORTS.get(parts.scheme)) else f":{port}"
     return f"{parts.scheme}://{host}{suffix}"
+
+
+def _serialised_host(name: str) -> str:
+    """Serialise a host, b"" for what is none. Raises ValueError."""
+    if ":" in name:
+        return "" if "%" in name else f"[{IPv6Address(name)}]"
+    host = name if name.isascii() else name.encode("idna").decode()
+    return host if HOST.fullmatch(host) else ""
 
 
 def _pattern(value: str) -> re.Pattern[bytes]:
@@ -164,7 +173,8 @@ def _pattern(value: str) -> re.Pattern[bytes]:
     whole_label = head.endswith(("://", ".")) and (tail.startswith(".") and "." in tail[1:])
     if "*" in tail or not whole_label:
         raise ValueError(f'"{value}": one * stands for exactly one whole label, as in https://*.example.com')
-    placeholder = _serialised(f"{head}x{tail}")
-    if placeholder != f"{head}x{tail}":
-        raise ValueError(f'a browser sends such origins as "{placeholder.replace("//x.", "//*.")}": write it so')
+    example = f"{head}any--label{tail}"
+    serialised = _serialised(example)
+    if serialised != example:
+        raise ValueError(f'a browser sends such origins as "{serialised.replace("any--label", "*")}": write it so')
     return re.compile(re.escape(head).encode() + rb"[a-z0-9_-]+" + re.escape(tail).encode())

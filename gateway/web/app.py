@@ -19,7 +19,7 @@ from gateway.web.deps import Deps, Issuer, VerifiedTokens
 from gateway.web.listener import Listener
 from gateway.web.local import PATHS, own_application
 
-FIRST_KEYS_S = 5.0
+FIRST_KEYS_S = 5.0  # then it listens without: public routes work, `/readyz` says 503
 BACKLOG = 4096
 
 
@@ -33,13 +33,14 @@ class Gateway:
         writer: LineWriter | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        first_keys_s: float = FIRST_KEYS_S,
     ) -> None:
         logs = config.logs
         self._config, self._now = config, now
         self._writer = writer or standard_output()
         self.log = Log(self._writer, form=logs.format, level=logs.level, access=logs.access)
         self.deadlines = Deadlines(monotonic)
-        self._monotonic = monotonic
+        self._monotonic, self._first_keys_s = monotonic, first_keys_s
         self._upstreams = Upstreams(self.deadlines)
         self._session: aiohttp.ClientSession | None = None
         self._keys: KeySource | None = None
@@ -54,7 +55,7 @@ class Gateway:
         return self.listener.port
 
     async def start(self) -> None:
-        """Fetch the first keys, then listen. Without keys within 5 s it listens all the same: public routes work."""
+        """Fetch the first keys, then listen. Raises OSError where the address cannot be listened on."""
         config = self._config
         for warning in config.warnings:
             self.log.event("configuration", level="warning", finding=str(warning))
@@ -93,7 +94,7 @@ class Gateway:
             on_event=self.log.event,
         )
         keys.start()
-        if not await keys.first(FIRST_KEYS_S):
+        if not await keys.first(self._first_keys_s):
             self.log.event("keys_unavailable", level="error", url=issuer.jwks_url, effect="only public routes work")
         return keys
 
@@ -128,13 +129,12 @@ class Gateway:
         if self._server is not None:
             self._server.close()
         finished = await self.listener.drain(config.drain_s)
-        await self.close()
         self.log.event("stopped", level="info" if finished else "warning", all_finished=finished)
-        self.log.close()
+        await self.close()
         self._stopped.set()
 
     async def close(self) -> None:
-        """Release everything, in reverse."""
+        """Release everything, in reverse; also what a start that failed had got."""
         self.deadlines.stop()
         self._upstreams.close()
         if self._own is not None:
@@ -143,6 +143,7 @@ class Gateway:
             await self._keys.close()
         if self._session is not None:
             await self._session.close()
+        self.log.close()
 
     async def wait_stopped(self) -> None:
         """Return once `stop` has finished."""

@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.config.findings import Finding, Place, Report, did_you_mean, dotted
+from gateway.config.findings import Finding, Place, Report, closest, did_you_mean, dotted
 
 
 @pytest.mark.parametrize(
@@ -88,5 +88,5 @@ def test_dotted_writes_indexes_in_brackets():
 
 
 def test_did_you_mean_says_nothing_about_another_word():
-    assert did_you_mean("requier", ["require", "route"]) == 'Did you mean "require"?'
-    assert did_you_mean("zebra", ["require", "route"]) is None
+    assert did_you_mean(closest("requier", ["require", "route"])) == 'Did you mean "require"?'
+    assert did_you_mean(closest("zebra", ["require", "route"])) is None
