@@ -5,8 +5,19 @@ yet, `build` makes the types the code uses. Nobody else knows pydantic or YAML, 
 """
 
 from gateway.config.findings import Finding, Unreadable
-from gateway.config.load import load, load_text
+from gateway.config.load import builtin, load, load_text
 from gateway.config.model import Config, IssuerConfig, Limits, LogPolicy
 from gateway.config.schema import json_schema
 
-__all__ = ["Config", "Finding", "IssuerConfig", "Limits", "LogPolicy", "Unreadable", "json_schema", "load", "load_text"]
+__all__ = [
+    "Config",
+    "Finding",
+    "IssuerConfig",
+    "Limits",
+    "LogPolicy",
+    "Unreadable",
+    "builtin",
+    "json_schema",
+    "load",
+    "load_text",
+]

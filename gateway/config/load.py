@@ -23,7 +23,7 @@ def load(path: str | None, environ: Mapping[str, str]) -> Config:
         ConfigError: every problem at once; `Unreadable` where there is nothing to judge.
     """
     name = path or environ.get("GATEWAY_CONFIG") or (USUAL_FILE if FilePath(USUAL_FILE).is_file() else None)
-    text = _built_in() if name is None else _read_file(name)
+    text = builtin("gateway.yaml") if name is None else _read_file(name)
     return load_text(text, environ, name=name or BUILT_IN)
 
 
@@ -56,9 +56,9 @@ def _read_file(name: str) -> str:
         raise unreadable(name, f"cannot be read: {why}", remedy="Name an existing file with -c") from None
 
 
-def _built_in() -> str:
-    """Read the copy that the wheel carries; in a checkout, the original."""
-    packaged = resources.files("gateway") / "_files" / "gateway.yaml"
+def builtin(name: str) -> str:
+    """Read one of the files in `config/`: the copy that the wheel carries; in a checkout, the original."""
+    packaged = resources.files("gateway") / "_files" / name
     if packaged.is_file():
         return packaged.read_text("utf-8")
-    return (FilePath(__file__).parents[2] / USUAL_FILE).read_text("utf-8")
+    return (FilePath(__file__).parents[2] / "config" / name).read_text("utf-8")

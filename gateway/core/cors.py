@@ -149,13 +149,14 @@ def _exact(value: str) -> str:
 
 def _serialised(value: str) -> str:
     """Serialise as the HTML standard does ("ASCII serialisation of an origin")."""
+    wrong = ValueError(f'"{value}" is not an origin: write scheme://host or scheme://host:port')
     try:
         parts = urlsplit(value)
         port, host = parts.port, _serialised_host(parts.hostname or "")
     except ValueError:
-        host = ""
+        raise wrong from None
     if not host or not SCHEME.fullmatch(parts.scheme) or "@" in parts.netloc:
-        raise ValueError(f'"{value}" is not an origin: write scheme://host or scheme://host:port')
+        raise wrong
     suffix = "" if port in (None, DEFAULT_PORTS.get(parts.scheme)) else f":{port}"
     return f"{parts.scheme}://{host}{suffix}"
 

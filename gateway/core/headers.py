@@ -7,15 +7,21 @@ field. Reading and stripping are one step: no later stage ever sees a field that
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import NamedTuple
 
+from gateway.core.cors import TOKEN
 from gateway.core.credentials import may_forward_authorization, without_clerk_cookies
 from gateway.core.model import Identified, Inbound, Peer
 from gateway.core.routing import Route, rewrite_target
 from gateway.errors import BadRequest
 
+Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+# What becomes of a field: b"\r\nAccept: " where it goes on, else b""; the name under which rules read it, else "".
+# A bare tuple, since a NamedTuple costs twice as much to take apart.
+Verdict = tuple[bytes, str]
+DROPPED: Verdict = (b"", "")
 
 # RFC 9110 §7.6.1, and what older agents still send. HTTP2-Settings: RFC 9113 §11.2, only ever an h2c offer.
 HOP_BY_HOP = (
@@ -35,16 +41,25 @@ WATCHED = {
     "content-length": False, "transfer-encoding": False, "origin": True, "user-agent": True, "sec-fetch-site": True,
     "access-control-request-method": True, "access-control-request-headers": True,
     "access-control-request-private-network": True, "x-forwarded-for": False, "x-forwarded-proto": False,
-    "x-forwarded-host": False, "x-forwarded-port": False, "x-request-id": False, "traceparent": False, "tracestate": False,
+    "x-forwarded-host": False, "x-forwarded-port": False, "x-request-id": False, "traceparent": False,
+    "tracestate": False,
 }  # fmt: skip
-NOT_NOMINABLE = frozenset({"host", "content-length", "transfer-encoding", "connection"})
+# What `Connection` cannot name away: Host and framing; and what a trusted proxy says, for a proxy that lets a client's
+# `Connection: x-forwarded-for` through would otherwise lose us the client's address, scheme or id.
+NOT_NOMINABLE = frozenset({
+    "host", "content-length", "transfer-encoding", "connection", "upgrade", "x-forwarded-for", "x-forwarded-proto",
+    "x-forwarded-host", "x-forwarded-port", "x-request-id", "traceparent",
+})  # fmt: skip
+SCHEMES = {b"http": "http", b"https": "https", b"ws": "http", b"wss": "https"}  # as proxies say X-Forwarded-Proto
+PORT = re.compile(rb"[0-9]{1,5}")
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 TRACEPARENT = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context §3.2
-REMEMBERED_NAMES = 2048
+REMEMBERED_NAMES, REMEMBERED_LENGTH = 2048, 64
 COMMON = (
-    "Accept-Encoding", "Accept-Language", "Cache-Control", "Content-Encoding", "Content-Type", "DNT", "If-Match",
-    "If-Modified-Since", "If-None-Match", "Pragma", "Priority", "Range", "Referer", "Sec-CH-UA", "Sec-CH-UA-Mobile",
-    "Sec-CH-UA-Platform", "Sec-Fetch-Mode", "Sec-Fetch-User", "Upgrade-Insecure-Requests",
+    "Accept", "Accept-Encoding", "Accept-Language", "Cache-Control", "Content-Encoding", "Content-Type", "DNT",
+    "If-Match", "If-Modified-Since", "If-None-Match", "If-Range", "Last-Event-ID", "Pragma", "Priority", "Range",
+    "Referer", "Sec-CH-UA", "Sec-CH-UA-Mobile", "Sec-CH-UA-Platform", "Sec-Fetch-Dest", "Sec-Fetch-Mode",
+    "Sec-Fetch-User", "Sec-GPC", "Upgrade-Insecure-Requests", "Via", "X-Requested-With",
 )  # fmt: skip
 
 
@@ -55,13 +70,6 @@ def folded(name: str) -> str:
     could bring a second identity past a filter that compares names literally.
     """
     return re.sub(r"[^a-z0-9]", "-", name.lower())
-
-
-class Watched(NamedTuple):
-    """A field some rule reads; `prefix` is set when it also goes on."""
-
-    name: str
-    prefix: bytes | None
 
 
 class ClientFields(NamedTuple):
@@ -79,26 +87,27 @@ class FieldRules:
         self._prefixes = tuple(folded(prefix) for prefix in (identity_prefix, *RESERVED_PREFIXES))
         names = (*HOP_BY_HOP, *RESERVED_NAMES, *identity_names)
         self._reserved = frozenset(folded(name) for name in names)
-        self._judged: dict[bytes, bytes | Watched | None] = {}
-        for name in (*COMMON, *(watched.title() for watched in WATCHED)):
-            for spelling in (name, name.lower()):
-                self._judged[spelling.encode()] = self._judge(spelling)
+        self._judged: dict[bytes, Verdict] = {}
+        for name in (*COMMON, *HOP_BY_HOP, *RESERVED_NAMES, *(watched.title() for watched in WATCHED)):
+            for spelling in (name.encode(), name.lower().encode()):
+                self._judged[spelling] = self._judge(spelling)
 
-    def _judge(self, name: str) -> bytes | Watched | None:
-        exact, prefix = name.lower(), f"\r\n{name}: ".encode("latin-1")
-        goes_on = WATCHED.get(exact)
-        if goes_on is not None:
-            return Watched(exact, prefix if goes_on else None)
-        fold = folded(name)
+    def _judge(self, spelling: bytes) -> Verdict:
+        if not TOKEN.fullmatch(spelling):
+            return DROPPED  # parsers refuse such names; one that does not must never get to write our head
+        name = spelling.decode()
+        exact, fold = name.lower(), folded(name)
+        reserved = fold in self._reserved or fold.startswith(self._prefixes)
+        prefix = b"" if reserved else b"\r\n%b: " % spelling
+        if exact in WATCHED:
+            return (prefix if WATCHED[exact] else b""), exact
         # `Content_Length` and its like are nobody's honest header and some server's real one.
-        if fold in self._reserved or fold in WATCHED or fold.startswith(self._prefixes):
-            return None
-        return prefix
+        return DROPPED if fold in WATCHED else (prefix, "")
 
-    def _verdict(self, name: bytes) -> bytes | Watched | None:
-        verdict = self._judge(name.decode("latin-1"))
+    def _verdict(self, name: bytes) -> Verdict:
+        verdict = self._judge(name)
         # Full means full: dropping old names would let a client that invents new ones push the common ones out.
-        if len(self._judged) < REMEMBERED_NAMES and len(name) <= 64:
+        if len(self._judged) < REMEMBERED_NAMES and len(name) <= REMEMBERED_LENGTH:
             self._judged[name] = verdict
         return verdict
 
@@ -107,21 +116,16 @@ class FieldRules:
         fields: list[bytes] = []
         seen: dict[str, bytes] = {}
         repeated: frozenset[str] = frozenset()
-        judged = self._judged
+        judged = self._judged.get
         for name, value in raw:
-            verdict = judged[name] if name in judged else self._verdict(name)
-            if verdict.__class__ is bytes:  # half the price of isinstance
-                fields += (verdict, value)
-            elif isinstance(verdict, Watched):
-                watched, prefix = verdict
+            prefix, watched = judged(name) or self._verdict(name)
+            if prefix:
+                fields += (prefix, value)
+            if watched:
                 if watched in seen:
                     repeated |= {watched}
-                    value_so_far = seen[watched]
-                    seen[watched] = value_so_far + (b"; " if watched == "cookie" else b", ") + value
-                else:
-                    seen[watched] = value
-                if prefix is not None:
-                    fields += (prefix, value)
+                    value = seen[watched] + (b"; " if watched == "cookie" else b", ") + value
+                seen[watched] = value
         connection = seen.get("connection")
         if connection is not None and connection not in (b"keep-alive", b"Keep-Alive", b"close"):
             fields = _without_nominated(connection, fields, seen)
@@ -129,10 +133,10 @@ class FieldRules:
 
 
 def _without_nominated(connection: bytes, fields: list[bytes], seen: dict[str, bytes]) -> list[bytes]:
-    """Drop what `Connection` names (RFC 9110 §7.6.1); framing and Host cannot be named away."""
+    """Drop what `Connection` names (RFC 9110 §7.6.1), where it can be named away."""
     named = {part.strip().lower().decode("latin-1") for part in connection.split(b",")} - NOT_NOMINABLE
     kept = [at for at in range(0, len(fields), 2) if fields[at][2:-2].lower().decode("latin-1") not in named]
-    for name in named & seen.keys() - {"upgrade"}:
+    for name in named & seen.keys():
         del seen[name]
     return [piece for at in kept for piece in fields[at : at + 2]]
 
@@ -147,7 +151,30 @@ class Forwarding(NamedTuple):
     lines: bytes  # X-Forwarded-*, ready for a head
 
 
-@lru_cache(maxsize=4096)
+def forwarding(inbound: Inbound, trusted: Sequence[Network] = ()) -> Forwarding:
+    """Say who the client is: the peer itself, or what a trusted proxy says of it."""
+    peer, seen = inbound.peer, inbound.seen
+    if not peer.trusted:
+        return _of_peer(peer, inbound.authority)
+    came, address = seen.get("x-forwarded-for"), peer.address.encode()
+    said = SCHEMES.get(_last(seen.get("x-forwarded-proto")).lower())
+    scheme = said or peer.scheme
+    host = _last(seen.get("x-forwarded-host")) or inbound.authority
+    port = _last(seen.get("x-forwarded-port"))
+    if not PORT.fullmatch(port):
+        # Many proxies send no port: then it is the one their client's URL had, not this listener's behind them.
+        port = _port_of(host, said) if said else b"%d" % peer.port
+    lines = _lines(b"%b, %b" % (came, address) if came else address, scheme, host, port)
+    return Forwarding(_client(came, peer, trusted), scheme, host, port, lines)
+
+
+@lru_cache(maxsize=2048)
+def _of_peer(peer: Peer, authority: bytes) -> Forwarding:
+    port = b"%d" % peer.port
+    lines = _lines(peer.address.encode(), peer.scheme, authority, port)
+    return Forwarding(peer.address, peer.scheme, authority, port, lines)
+
+
 def _lines(chain: bytes, scheme: str, host: bytes, port: bytes) -> bytes:
     host_line = b"\r\nX-Forwarded-Host: " + host if host else b""
     return b"\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: %b%b\r\nX-Forwarded-Port: %b" % (
@@ -155,53 +182,55 @@ def _lines(chain: bytes, scheme: str, host: bytes, port: bytes) -> bytes:
     )  # fmt: skip
 
 
-def forwarding(inbound: Inbound, trusted: Sequence[Network] = ()) -> Forwarding:
-    """Say who the client is: the peer itself, or what a trusted proxy says of it."""
-    peer, seen = inbound.peer, inbound.seen
-    if not peer.trusted:
-        port = b"%d" % peer.port
-        lines = _lines(peer.address.encode(), peer.scheme, inbound.authority, port)
-        return Forwarding(peer.address, peer.scheme, inbound.authority, port, lines)
-    came = seen.get("x-forwarded-for")
-    chain = b"%b, %b" % (came, peer.address.encode()) if came else peer.address.encode()
-    scheme = _last(seen.get("x-forwarded-proto")).decode("latin-1").lower()
-    scheme = scheme if scheme in ("http", "https") else peer.scheme
-    host = _last(seen.get("x-forwarded-host")) or inbound.authority
-    port = _last(seen.get("x-forwarded-port"))
-    port = port if port.isdigit() else b"%d" % peer.port
-    return Forwarding(_client(came, peer, trusted), scheme, host, port, _lines(chain, scheme, host, port))
-
-
 def _last(value: bytes | None) -> bytes:
     return value.rpartition(b",")[2].strip() if value else b""
 
 
+def _port_of(host: bytes, scheme: str) -> bytes:
+    _, _, port = host.rpartition(b":")
+    if port != host and PORT.fullmatch(port):
+        return port
+    return b"443" if scheme == "https" else b"80"
+
+
 def _client(chain: bytes | None, peer: Peer, trusted: Sequence[Network]) -> str:
-    """Take the rightmost address that is not one of ours: everything left of it the client may have made up."""
-    for entry in reversed((chain or b"").decode("latin-1").split(",")):
-        text = entry.strip()
-        try:
-            address = ip_address(_without_port(text))
-        except ValueError:
+    """Take the rightmost address that is not one of ours: everything left of it the client may have made up.
+
+    Where all are ours it is the leftmost, which is as far as the chain can be believed.
+    """
+    client = peer.address
+    for entry in reversed(chain.decode("latin-1").split(",") if chain else ()):
+        address = _read_address(entry.strip()[:REMEMBERED_LENGTH])
+        if address is None:
             break
-        if not is_trusted(str(address), trusted):
-            return str(address)
-    return peer.address
+        client = str(address)
+        if not _is_inside(address, trusted):
+            break
+    return client
 
 
-def _without_port(text: str) -> str:
+@lru_cache(maxsize=4096)
+def _read_address(text: str) -> Address | None:
+    """Read an IP address with or without port, brackets or zone; an IPv4-mapped one is the IPv4 it stands for."""
     if text.startswith("["):
-        return text[1:].partition("]")[0]
-    return text.partition(":")[0] if text.count(":") == 1 else text
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _is_inside(address: Address, networks: Sequence[Network]) -> bool:
+    return any(address in network for network in networks)
 
 
 def is_trusted(address: str, trusted: Sequence[Network]) -> bool:
     """Say whether an IP address lies in one of the networks; an IPv4-mapped one counts as the IPv4 it is."""
-    if not trusted:
-        return False
-    parsed = ip_address(address.partition("%")[0])
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    return any((mapped or parsed) in network for network in trusted)
+    read = _read_address(address)
+    return read is not None and _is_inside(read, trusted)
 
 
 class Trace(NamedTuple):

@@ -13,14 +13,15 @@ from urllib.parse import unquote_to_bytes
 from gateway.core.cors import CorsPolicy
 from gateway.core.model import Upstream
 from gateway.core.policy import Admission, Requirement
-from gateway.errors import BadRequest, MethodNotAllowed, NoRoute
+from gateway.errors import BadRequest, GatewayError, MethodNotAllowed, NoRoute
 
 # Nothing to decode, no dot that leads a segment, no empty segment: already canonical (RFC 3986 §6.2.2).
 PLAIN = re.compile(r"(?:/(?!\.)[A-Za-z0-9\-._~!$&'()*+,=:@]+)*/?")
-TRIPLET = re.compile(r"%([0-9A-Fa-f]{2})")
+# A triplet, or what belongs into one: a bare % and whatever RFC 3986 §3.3 gives no place in a path.
+ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})?|[^A-Za-z0-9\-._~!$&'()*+,;=:@/]")
 UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986 §2.3
-# `/a/..;x/b`, `/a/..%2fb` and `/a/..\b` climb on one server or another, so every one of these ends a segment here.
-SEGMENT_ENDS = re.compile(r"/|%2[fF]|%5[cC]|%3[bB]|;|\\")
+# `/a/..;x/b`, `/a/..%2fb` and `/a/..%3fb` climb on one server or another, so every one of these ends a segment here.
+SEGMENT_ENDS = re.compile(r"/|;|%2F|%3B|%23|%3F")
 ALLOWABLE = ("%2f", ";", "//")
 REFUSED = "path"
 
@@ -36,7 +37,7 @@ NO_ODDITIES: frozenset[str] = frozenset()
 
 
 def canonical_path(raw: str) -> CanonicalPath:
-    """Decode percent-encoded unreserved characters and find what servers disagree about.
+    """Decode percent-encoded unreserved characters, encode what should be, and find what servers disagree about.
 
     Raises:
         BadRequest: reason `path`, for a spelling that no route may allow.
@@ -44,17 +45,20 @@ def canonical_path(raw: str) -> CanonicalPath:
     if PLAIN.fullmatch(raw) and raw:
         return CanonicalPath(raw, NO_ODDITIES)
     _refuse_ambiguous(raw)
-    text = TRIPLET.sub(_decode_unreserved, raw)
-    segments = [TRIPLET.sub(_decode_unreserved, segment) for segment in SEGMENT_ENDS.split(raw)]
+    text = ESCAPE.sub(_canonical, raw)
+    segments = SEGMENT_ENDS.split(text)
     if "." in segments or ".." in segments:
         raise BadRequest(REFUSED, detail="dot segment")
     lower = text.lower()
     return CanonicalPath(text, frozenset(oddity for oddity in ALLOWABLE if oddity in lower))
 
 
-def _decode_unreserved(triplet: re.Match[str]) -> str:
-    char = chr(int(triplet[1], 16))
-    return char if char in UNRESERVED else triplet[0].upper()
+def _canonical(escape: re.Match[str]) -> str:
+    if escape[1] is None:
+        # Servers read a bare % as itself. So does this: else `%%32e` would turn into a `%2e` that nobody has judged.
+        return "".join(f"%{byte:02X}" for byte in escape[0].encode())
+    char = chr(int(escape[1], 16))
+    return char if char in UNRESERVED else escape[0].upper()
 
 
 def _refuse_ambiguous(raw: str) -> None:
@@ -62,7 +66,7 @@ def _refuse_ambiguous(raw: str) -> None:
         raise BadRequest(REFUSED, detail="backslash, fragment or no leading slash")
     try:
         decoded = unquote_to_bytes(raw.encode("utf-8", "surrogateescape")).decode()
-    except UnicodeDecodeError:
+    except UnicodeError:
         raise BadRequest(REFUSED, detail="not UTF-8") from None
     if any(char < " " or "\x7f" <= char <= "\x9f" for char in decoded):
         raise BadRequest(REFUSED, detail="control character")
@@ -82,9 +86,10 @@ class PathPattern:
         path = pattern[:-2] if below else pattern
         if not pattern.startswith("/") or "*" in path or "?" in path:
             raise ValueError(f'"{pattern}": a path is /exact or a prefix ending in /*')
-        encoded = "".join(char if char.isascii() else _percent_encoded(char) for char in path)
+        if below and path.endswith("/"):
+            raise ValueError(f'"{pattern}": write {path.rstrip("/")}/*')
         try:
-            text = canonical_path(encoded or "/").text if encoded else ""
+            text = canonical_path(path).text if path else ""
         except BadRequest as refused:
             raise ValueError(f'"{pattern}" can never match: {refused.detail}') from None
         return cls(text, below)
@@ -95,10 +100,6 @@ class PathPattern:
             return path == self.text
         # Not startswith alone: /admin/* is /admin and /admin/x, never /adminx.
         return path.startswith(self.text) and (len(path) == len(self.text) or path[len(self.text)] == "/")
-
-
-def _percent_encoded(char: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in char.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +133,11 @@ class Route:
 class RouteTable:
     """The routes in their order; the first that matches host, path and method wins."""
 
-    __slots__ = ("_any_host", "_routes")
+    __slots__ = ("_any_host", "_leads", "_routes")
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._routes = tuple(routes)
+        self._leads = tuple((route.pattern.text, route) for route in self._routes)  # most routes are passed over by it
         self._any_host = all(route.host is None for route in self._routes)
 
     def __iter__(self) -> Iterator[Route]:
@@ -157,18 +159,23 @@ class RouteTable:
             BadRequest: the path needs an `allow_encoded` that the matching route does not give.
         """
         host = "" if self._any_host else host_name(authority)
-        text, allowed = path.text, set[str]()
-        for route in self._routes:
-            if not route.pattern.matches(text) or (route.host is not None and not _host_matches(route.host, host)):
-                continue
-            if route.takes(method):
+        text = path.text
+        for lead, route in self._leads:
+            if text.startswith(lead) and _is_at(route, host, text) and route.takes(method):
                 return _with_consent(route, path)
-            allowed |= route.methods
+        raise self._refusal(host, path)
+
+    def _refusal(self, host: str, path: CanonicalPath) -> GatewayError:
         if path.oddities:
-            raise BadRequest(REFUSED, detail="ambiguous path without a route")
-        if allowed:
-            raise MethodNotAllowed(tuple(sorted(allowed)))
-        raise NoRoute
+            return BadRequest(REFUSED, detail="ambiguous path without a route")
+        methods = {method for route in self._routes if _is_at(route, host, path.text) for method in route.methods}
+        if not methods:
+            return NoRoute()
+        return MethodNotAllowed(tuple(sorted(methods | {"HEAD"} if "GET" in methods else methods)))
+
+
+def _is_at(route: Route, host: str, text: str) -> bool:
+    return route.pattern.matches(text) and (route.host is None or _host_matches(route.host, host))
 
 
 def _with_consent(route: Route, path: CanonicalPath) -> Route:

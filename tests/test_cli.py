@@ -1,0 +1,146 @@
+"""The commands as a person runs them: real processes, exit codes, signals."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.gateway import CLERK, read_answer
+from tests.fakes.upstream import Echo, ScriptedUpstream
+
+PATIENCE_S = 30  # never waited for unless something hangs
+
+
+@asynccontextmanager
+async def command(
+    *args: str, environ: Mapping[str, str] | None = None, cwd: Path
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run `gateway ARGS` in an environment of its own."""
+    root = str(Path(__file__).parent.parent)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", *args, cwd=cwd,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": root, **(environ or {})},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def finished(*args: str, environ: Mapping[str, str] | None = None, cwd: Path) -> tuple[int | None, str, str]:
+    """Run to the end; give exit code, output and errors."""
+    async with command(*args, environ=environ, cwd=cwd) as process, asyncio.timeout(PATIENCE_S):
+        out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+async def until(process: asyncio.subprocess.Process, pattern: str) -> re.Match[str]:
+    """Read output until a line matches."""
+    assert process.stdout is not None
+    async with asyncio.timeout(PATIENCE_S):
+        while line := (await process.stdout.readline()).decode():
+            if found := re.search(pattern, line):
+                return found
+    assert process.stderr is not None
+    raise AssertionError((await process.stderr.read()).decode())
+
+
+async def get(port: int, target: str, token: str | None = None) -> int:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    bearer = f"Authorization: Bearer {token}\r\n" if token else ""
+    writer.write(f"GET {target} HTTP/1.1\r\nHost: a\r\n{bearer}\r\n".encode())
+    answer = await read_answer(reader)
+    writer.close()
+    return answer.status
+
+
+def environment(upstream_port: int) -> dict[str, str]:
+    return {
+        "CLERK_JWT_ISSUER_DOMAIN": CLERK.issuer, "CLERK_JWT_KEY": CLERK.pem().replace("\n", "\\n"),
+        "CLERK_AUTHORIZED_PARTIES": "https://app.example.com", "GATEWAY_UPSTREAM": f"http://127.0.0.1:{upstream_port}",
+        "GATEWAY_HOST": "127.0.0.1", "GATEWAY_PORT": "0",
+    }  # fmt: skip
+
+
+async def test_run_serves_from_the_environment_alone_and_stops_on_term(tmp_path: Path) -> None:
+    async with (
+        ScriptedUpstream(Echo()) as upstream,
+        command("run", environ=environment(upstream.port), cwd=tmp_path) as process,
+    ):
+        port = int((await until(process, r'"listening".*"port":(\d+)'))[1])
+        assert await get(port, "/x") == 401
+        assert await get(port, "/x", CLERK.session_token(time.time())) == 200
+        process.send_signal(signal.SIGHUP)  # no reload yet, and no end either
+        await until(process, "reload is not available yet")
+        assert await get(port, "/healthz") == 200
+        process.send_signal(signal.SIGTERM)
+        await until(process, '"stopped"')
+        assert await asyncio.wait_for(process.wait(), PATIENCE_S) == 0
+
+
+async def test_run_refuses_a_broken_configuration_with_every_problem(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("listn: {}\nroutes: [{path: /*, upstream: nowhere}]\n")
+    code, out, err = await finished("run", "-c", "bad.yaml", cwd=tmp_path)
+    assert (code, out) == (2, "")
+    assert "bad.yaml:1" in err
+    assert 'Did you mean "listen"' in err
+    assert "bad.yaml:2" in err
+
+
+async def test_run_says_when_its_port_is_taken(tmp_path: Path) -> None:
+    async with ScriptedUpstream(Echo()) as upstream:
+        taken = environment(upstream.port) | {"GATEWAY_PORT": str(upstream.port)}
+        code, _, err = await finished("run", environ=taken, cwd=tmp_path)
+    assert code == 2
+    assert f"cannot listen on 127.0.0.1:{upstream.port}" in err
+
+
+async def test_run_takes_no_second_worker_yet(tmp_path: Path) -> None:
+    code, _, err = await finished("run", "--workers", "2", cwd=tmp_path)
+    assert code == 2
+    assert "not available yet" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "args", "code"),
+    [
+        pytest.param("routes: []\n", (), 1, id="findings"),
+        pytest.param("{", (), 2, id="not-yaml"),
+        pytest.param(None, (), 2, id="no-such-file"),
+    ],
+)
+async def test_check_tells_by_its_exit_code(tmp_path: Path, text: str | None, args: tuple[str, ...], code: int) -> None:
+    if text is not None:
+        (tmp_path / "some.yaml").write_text(text)
+    assert (await finished("check", "-c", "some.yaml", *args, cwd=tmp_path))[0] == code
+
+
+async def test_check_is_stricter_when_asked(tmp_path: Path) -> None:
+    loose = environment(1) | {"CLERK_AUTHORIZED_PARTIES": ""}
+    assert (await finished("check", environ=loose, cwd=tmp_path))[0] == 0
+    assert (await finished("check", "--strict", environ=loose, cwd=tmp_path))[0] == 1
+
+
+async def test_token_says_what_to_start(tmp_path: Path) -> None:
+    code, out, err = await finished("token", "--port", "1", cwd=tmp_path)
+    assert (code, out) == (1, "")
+    assert "gateway dev" in err
+
+
+async def test_dev_serves_all_three_until_ctrl_c(tmp_path: Path) -> None:
+    ports = ("--port", "0", "--issuer-port", "0", "--upstream-port", "0")
+    async with command("dev", *ports, cwd=tmp_path) as process:
+        port = int((await until(process, r"gateway +http://127\.0\.0\.1:(\d+)"))[1])
+        assert [await get(port, path) for path in ("/", "/public/hello", "/hello")] == [200, 200, 401]
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), PATIENCE_S) == 0
