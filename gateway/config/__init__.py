@@ -6,14 +6,13 @@ yet, `build` makes the types the code uses. Nobody else knows pydantic or YAML, 
 
 from gateway.config.findings import Finding, Unreadable
 from gateway.config.load import builtin, load, load_text
-from gateway.config.model import Config, IssuerConfig, Limits, LogPolicy
+from gateway.config.model import Config, IssuerConfig, LogPolicy
 from gateway.config.schema import json_schema
 
 __all__ = [
     "Config",
     "Finding",
     "IssuerConfig",
-    "Limits",
     "LogPolicy",
     "Unreadable",
     "builtin",

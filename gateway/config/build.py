@@ -6,13 +6,14 @@ from gateway.config.clerk import build_issuer
 from gateway.config.cors import build_cors
 from gateway.config.findings import Path, Report
 from gateway.config.identity import build_identity
-from gateway.config.model import Config, Limits, LogPolicy
+from gateway.config.model import Config, LogPolicy
 from gateway.config.review import review_routes, review_upstreams
 from gateway.config.routes import Surroundings, build_routes
 from gateway.config.schema import Settings
 from gateway.config.upstreams import build_upstreams
 from gateway.config.urls import read_host, read_url
 from gateway.core.headers import Network
+from gateway.core.model import Limits
 
 
 def build(settings: Settings, report: Report) -> Config:

@@ -51,7 +51,7 @@ def build_issuer(clerk: Clerk, report: Report, *, needed: bool) -> IssuerConfig 
         ),
         credentials=CredentialPolicy(
             issuer=issuer.text,
-            cookie_suffix=cookie_suffix(clerk.publishable_key) if clerk.publishable_key else None,
+            cookie_suffix=cookie_suffix(clerk.publishable_key or _usual_key(issuer)),
             development=_is_development(clerk.publishable_key, issuer),
         ),
     )
@@ -81,6 +81,13 @@ def cookie_suffix(publishable_key: str) -> str:
     """Give the suffix of Clerk's cookies. Clerk: the first 8 characters of base64url(SHA-1(publishable key))."""
     digest = hashlib.sha1(publishable_key.encode(), usedforsecurity=False).digest()
     return base64.urlsafe_b64encode(digest)[:8].decode()
+
+
+def _usual_key(issuer: Url) -> str:
+    """Give the publishable key that this issuer's instance has, where only the issuer is configured."""
+    kind = "test" if _is_development(None, issuer) else "live"
+    host = issuer.text.removeprefix(f"{issuer.scheme}://")
+    return f"pk_{kind}_" + base64.b64encode(f"{host}$".encode()).decode().rstrip("=")
 
 
 def _read_issuer(value: str) -> Url:

@@ -8,6 +8,7 @@ from gateway.core.cors import CorsPolicy
 from gateway.core.credentials import CredentialPolicy
 from gateway.core.headers import Network
 from gateway.core.identity import IdentityPolicy
+from gateway.core.model import Limits
 from gateway.core.routing import Route
 from gateway.core.verify import KeySet, TokenPolicy
 
@@ -21,20 +22,6 @@ class IssuerConfig:
     static_keys: KeySet | None
     token_policy: TokenPolicy
     credentials: CredentialPolicy
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one client may take of the gateway; 0 = unlimited for `body_bytes` and `connections_per_ip`."""
-
-    header_bytes: int
-    headers: int
-    body_bytes: int
-    header_read_s: float
-    body_idle_s: float
-    keepalive_s: float
-    connections: int
-    connections_per_ip: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from gateway.config.types import (
     Flag,
     PublishableKey,
     Real,
-    Seconds,
     SecretKey,
     Secrets,
     Section,
+    Skew,
     Strings,
     Timeout,
     Whole,
@@ -33,7 +33,7 @@ class Clerk(Section):
     authorized_parties: Strings = setting((), "Origins whose tokens are taken (azp); empty = not checked, insecure")
     azp_missing: Literal["reject", "accept"] = setting("reject", "Tokens without azp, where azp is checked")
     audience: Strings = setting((), "Accepted aud, where the token has one; empty = not checked")
-    clock_skew_s: Seconds = setting(5, "Seconds the clocks may differ", le=60)
+    clock_skew_s: Skew = setting(5, "Seconds the clocks may differ")
     proxy_path: str | None = setting(None, "Clerk's Frontend API through the gateway, such as /__clerk")
     proxy_url: str | None = setting(None, "The public URL of proxy_path")
     satellite: Flag = setting(False, "This domain is a satellite of another")

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, SecretStr
 from gateway.config.parties import Clerk, NamedClerk, RouteTimeouts, UpstreamSection
 from gateway.config.types import (
     AllowEncoded,
+    Count,
     Flag,
     MaxAge,
     Org,
@@ -73,7 +74,7 @@ class CorsSection(Section):
     headers: Strings = setting(("Authorization", "Content-Type"), 'Request headers a page may send; ["*"]: any')
     expose: Strings = setting((), "Response headers a page may read")
     credentials: Flag = setting(True, 'Cookies may be sent; with origins ["*"] the default is false')
-    max_age_s: Whole = setting(600, "Seconds a browser remembers a preflight", le=86_400)
+    max_age_s: Count = setting(600, "Seconds a browser remembers a preflight", ge=0, le=86_400)
     private_network: Flag = setting(False, "Grant Access-Control-Request-Private-Network")
 
 
@@ -125,7 +126,7 @@ class Identity(Section):
     enrich: Flag = setting(True, "Fill what the token lacks from the user directory")
     allow_unsafe_metadata: Flag = setting(False, "Let headers take unsafe_metadata, which the user can write")
     assertion: Assertion = setting(Assertion(), "The signed assertion")
-    max_bytes: Whole = setting(8192, "Bytes of all identity headers together", ge=1024, le=65_536)
+    max_bytes: Count = setting(8192, "Bytes of all identity headers together", ge=1024, le=65_536)
 
 
 class RateLimits(Section):
@@ -140,13 +141,13 @@ class RateLimits(Section):
 class LimitsSection(Section):
     """What one client may take of the gateway."""
 
-    header_bytes: Whole = setting(32_768, "Bytes of a request's head", ge=8192, le=1_048_576)
-    headers: Whole = setting(128, "Header fields of a request", ge=16, le=10_000)
+    header_bytes: Count = setting(32_768, "Bytes of a request's head", ge=8192, le=1_048_576)
+    headers: Count = setting(128, "Header fields of a request", ge=16, le=10_000)
     body_bytes: Whole = setting(10_485_760, "Bytes of a request body; 0 = unlimited")
     header_read_s: Timeout = setting(10, "Seconds to send the head")
     body_idle_s: Timeout = setting(30, "Seconds without a byte of the body")
     keepalive_s: Seconds = setting(75, "Seconds an idle connection stays open")
-    connections: Whole = setting(10_000, "Open client connections", ge=1)
+    connections: Count = setting(10_000, "Open client connections", ge=1, le=1_000_000)
     connections_per_ip: Whole = setting(0, "Of these, from one address; 0 = unlimited")
 
 

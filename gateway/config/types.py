@@ -93,10 +93,14 @@ def _secret(value: SecretStr) -> SecretStr:
     return value
 
 
+# Where a key has bounds of its own, they are all it has: of two lower bounds pydantic keeps one.
+Count = Annotated[int, BeforeValidator(_no_flag)]
+Skew = Annotated[float, Field(ge=0, le=60, allow_inf_nan=False), BeforeValidator(_no_flag)]
 Whole = Annotated[int, Field(ge=0, le=2**53), BeforeValidator(_no_flag)]
 Real = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_no_flag)]
 Seconds = Annotated[float, Field(ge=0, le=MAX_S, allow_inf_nan=False), BeforeValidator(_no_flag)]
 Timeout = Annotated[float, Field(gt=0, le=MAX_S, allow_inf_nan=False), BeforeValidator(_no_flag)]
+Minutes = Annotated[int, Field(ge=1, le=2**31), BeforeValidator(_no_flag)]
 Port = Annotated[int, Field(ge=0, le=65535), BeforeValidator(_no_flag)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Strings = Annotated[tuple[str, ...], BeforeValidator(_list)]
@@ -115,8 +119,8 @@ AllowEncoded = Annotated[tuple[Literal["%2f", ";", "//"], ...], BeforeValidator(
 class Ages(Section):
     """How long ago the factors may have been used."""
 
-    first: Whole | None = setting(None, "Minutes since the first factor", ge=1)
-    second: Whole | None = setting(None, "Minutes since the second factor", ge=1)
+    first: Minutes | None = setting(None, "Minutes since the first factor")
+    second: Minutes | None = setting(None, "Minutes since the second factor")
 
 
 MaxAge = Annotated[Ages, BeforeValidator(_ages)]

@@ -198,7 +198,7 @@ class RemoteKeys:
         """Look again for a key that `find` does not know; waits for one fetch at most.
 
         Raises:
-            KeysUnavailable: no set was ever had, the last one is too old, or it lacks the key and a newer cannot be had.
+            KeysUnavailable: no set was ever had, it is too old, or it lacks the key and a newer cannot be had.
         """
         if self.ready:
             return await self._look_again(kid) if kid is not None else None

@@ -6,6 +6,7 @@ touches aiohttp's private names; `tests/web/test_aiohttp_contract.py` names each
 """
 
 import asyncio
+from traceback import format_exception
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
@@ -19,19 +20,20 @@ from gateway.core.cors import answer_fields
 from gateway.core.headers import is_trusted
 from gateway.core.model import Identified, Inbound, Peer
 from gateway.core.routing import Route
-from gateway.errors import BadRequest, GatewayError, HeadersTooLarge, InternalError
+from gateway.errors import GatewayError, InternalError
 from gateway.net.exchange import Answer
 from gateway.net.wire import WRITE_HIGH, WRITE_LOW, Wire
 from gateway.web import respond
+from gateway.web.local import REQUEST_ID
 from gateway.web.pipeline import handle
-from gateway.web.read import read_inbound
-from gateway.web.upload import NO_UPLOAD, Upload
+from gateway.web.read import read_inbound, unreadable
+from gateway.web.upload import NO_UPLOAD, Upload, upload_of
 
 if TYPE_CHECKING:
     from gateway.web.listener import Listener
 
 LINGER_S = 1.5
-NEW, IDLE, HEAD, BUSY, UPLOAD, STALLED, LINGERING = "new", "idle", "head", "busy", "upload", "stalled", "lingering"
+NEW, IDLE, HEAD, BUSY, UPLOAD, STALLED, ENDING = "new", "idle", "head", "busy", "upload", "stalled", "ending"
 NO_ID = b"-"
 CLIENT_GONE = 499  # nobody receives it; the access log's usual word for a client that left
 
@@ -40,9 +42,9 @@ class Connection(RequestHandler):
     """A client connection, and the `Visitor` that the pipeline sees."""
 
     __slots__ = (
-        "_answered", "_chunking", "_closing", "_http_10", "_is_head", "_listener", "_more", "_peer", "_phase",
-        "_received", "began", "bytes_out", "client", "code", "cors", "deadline", "endpoint", "identified", "inbound",
-        "reason", "request_id", "route", "status", "upload", "upstream_s", "wire",
+        "_answered", "_chunking", "_closing", "_head_bytes", "_http_10", "_is_head", "_listener", "_more", "_peer",
+        "_phase", "_received", "began", "bytes_out", "client", "code", "cors", "deadline", "endpoint", "identified",
+        "inbound", "reason", "request_id", "route", "status", "upload", "upstream_s", "wire",
     )  # fmt: skip
 
     def __init__(self, listener: "Listener", **settings: Any) -> None:
@@ -51,6 +53,7 @@ class Connection(RequestHandler):
         self._peer = Peer("", trusted=False, scheme="http", port=0)
         self._phase, self.deadline = NEW, 0.0
         self._closing = self._http_10 = self._is_head = self._more = False
+        self._head_bytes = 0  # of a head that did not come in one piece
         self.wire: Wire | None = None
         self.began = 0.0
         self._forget()
@@ -77,12 +80,14 @@ class Connection(RequestHandler):
         trusted = bool(address) and is_trusted(address, listener.deps.trusted_proxies)
         scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self._peer = Peer(address.removeprefix("::ffff:"), trusted, scheme, listener.port)
+        self.client = self._peer.address
         self.deadline = listener.after(listener.limits.header_read_s)
-        if not listener.opened(self, self._peer.address):
-            stream.write(respond.OVERLOADED)
-            self._close = True
+        has_room = listener.opened(self, self._peer.address)
         # Python 3.12 runs `start()` within this call, so everything it needs is set before.
         super().connection_made(transport)
+        if not has_room:
+            self._write(respond.OVERLOADED)
+            self._linger()
 
     def data_received(self, data: bytes) -> None:  # noqa: D102
         if self._phase is IDLE:
@@ -90,26 +95,54 @@ class Connection(RequestHandler):
             self._phase, self.deadline = HEAD, self._listener.after(self._listener.limits.header_read_s)
         elif self._phase is NEW:
             self._phase = HEAD
-        elif self.upload.finished:
-            self._more = True  # the beginning of a next request may be in it
+        else:
+            return self._further(data)
+        self._head_bytes = 0
+        return super().data_received(data)
+
+    def _further(self, data: bytes) -> None:
+        """Take bytes that are not the beginning of a request on a waiting connection."""
+        if self._close:
+            return
+        in_body, queued = not self.upload.finished, len(self._messages)
         super().data_received(data)
-        if self.upload is not NO_UPLOAD and self._messages and self._messages[-1][0].__class__ is _ErrInfo:
-            # A chunk that cannot be read never reaches whoever reads the body, who would wait for ever.
+        if in_body:
+            self._break_off_upload()
+        elif len(self._messages) > queued:
+            self._more, self._head_bytes = True, 0
+        else:
+            self._more = True
+            self._head_bytes += len(data)
+            if self._head_bytes > self._listener.limits.header_bytes and not self._upgraded:
+                self._refuse_endless_head()
+
+    def _break_off_upload(self) -> None:
+        # A chunk that cannot be read never reaches whoever reads the body, who would wait for ever. It is the only
+        # message that can stand behind a body without an end.
+        if self._messages:
             self.upload.break_off(web.RequestPayloadError("unreadable chunk"))
+
+    def _refuse_endless_head(self) -> None:
+        # aiohttp bounds each line and their number: 128 lines of 32 KiB would be 4 MiB held for a head.
+        self._close = True
+        endless = _ErrInfo(status=431, exc=LineTooLong(b"", self._head_bytes), message="")
+        self._messages.append((endless, EMPTY_PAYLOAD))
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def connection_lost(self, exc: BaseException | None) -> None:  # noqa: D102
         task, upload = self._task_handler, self.upload
         self._listener.closed(self, self._peer.address)
-        upload.break_off(exc or ConnectionResetError("client gone"))
+        upload.break_off(ConnectionResetError("client gone"))
         super().connection_lost(exc)  # forgets the task
         if task is not None and not task.done():
             task.cancel()
 
     def pause_writing(self) -> None:  # noqa: D102
         super().pause_writing()
+        self._phase, self.deadline = STALLED, self._listener.after(self._stall_s())
         if self.wire is not None:
             self.wire.hold()
-            self._phase, self.deadline = STALLED, self._listener.after(self._stall_s())
 
     def resume_writing(self) -> None:  # noqa: D102
         super().resume_writing()
@@ -122,18 +155,17 @@ class Connection(RequestHandler):
         """Act on the deadline that passed (`net.deadlines`); never answers while the coroutine may be answering."""
         if self._phase is UPLOAD:
             self.upload.time_out()
-        elif self._phase is STALLED:
-            self.abort()
+        elif self._phase is HEAD:
+            self._write(respond.SLOW_HEAD)
+            self._linger()
         else:
-            if self._phase is HEAD and self.transport is not None:
-                self.transport.write(respond.SLOW_HEAD)
-            self.force_close()
+            self.abort()
 
     def drain(self) -> None:
         """Finish what runs and take nothing more."""
         self._closing = True
         if self._phase in (IDLE, NEW):
-            self.force_close()
+            self._hang_up()
 
     # --- the loop over requests --------------------------------------------------------------------------------------
 
@@ -147,15 +179,18 @@ class Connection(RequestHandler):
                 self._consumed()
                 self._phase, self.deadline, self._more = BUSY, 0.0, False
                 await self._serve(message, payload)
+                if self._paused:
+                    await self._drain_helper()  # a client that asks and never reads would fill our memory
                 if not self._may_go_on():
                     break
                 self._forget()
                 self._await_next()
-        except asyncio.CancelledError:
-            # The client left or the connection was closed under us: `connection_lost`, `force_close`.
+        except (asyncio.CancelledError, ConnectionError):
+            # The client left or the connection was closed under us: `connection_lost`, `abort`.
             self.force_close()
-        if not self._force_close and self._phase is not LINGERING and self.transport is not None:
-            self.transport.close()
+        finally:
+            if self._phase is not ENDING:
+                self._hang_up()
 
     def _await_next(self) -> None:
         limits = self._listener.limits
@@ -181,16 +216,19 @@ class Connection(RequestHandler):
         self.began = listener.clock()
         try:
             if isinstance(message, _ErrInfo):
-                self._closing = True
-                raise _unreadable(message)
+                self._is_head = self._http_10 = False
+                raise unreadable(message.exc)
             self._received = message, payload
             self._http_10 = message.version < (1, 1)
             self._is_head = message.method == "HEAD"
             # Behind an upgrade that is refused may stand bytes meant for another protocol: never read them as HTTP.
-            self._closing |= message.should_close or message.upgrade
+            # Behind chunks aiohttp's parser puts their last trailer into the head of the next request.
+            self._closing |= message.should_close or message.upgrade or message.chunked
             limit = listener.limits.header_bytes
             inbound = self.inbound = read_inbound(message, self._peer, listener.deps.fields, header_bytes=limit)
-            self.upload = self._body_of(inbound, message, payload)
+            self.upload = upload_of(inbound, message, payload, self)
+            if not self.upload.finished:
+                self._break_off_upload()
             await handle(listener.deps, self, inbound)
         except GatewayError as error:
             self._refuse(error)
@@ -198,28 +236,19 @@ class Connection(RequestHandler):
             self.status = self.status or CLIENT_GONE
             raise
         except Exception as error:  # the one catch-all: whatever is wrong, the client is answered
-            listener.log.event("request_failed", level="error", error=repr(error), exc_info=error)
+            self._own_fault(error)
             self._refuse(InternalError())
         finally:
             listener.log_request(self)
 
-    def _body_of(self, inbound: Inbound, message: RawRequestMessage, payload: StreamReader) -> Upload:
-        if payload is EMPTY_PAYLOAD and "content-length" not in inbound.seen:
-            return NO_UPLOAD
-        length = inbound.seen.get("content-length")
-        return Upload(
-            payload, self, length=int(length) if length else None, chunked=bool(message.chunked),
-            ask_for_it=self._continue if "expect" in inbound.seen else None,
-        )  # fmt: skip
-
-    def _continue(self) -> None:
-        if not self._answered and self.transport is not None:
-            self.transport.write(respond.CONTINUE)
+    def _own_fault(self, error: Exception) -> None:
+        request_id = self.request_id.decode("latin-1")
+        self._listener.log.event("request_failed", level="error", request_id=request_id, exc_info=error)
 
     def _may_go_on(self) -> bool:
         if self._force_close or self.transport is None:
             return False
-        if self._received is not None and not self._received[1].is_eof():
+        if self._received is None or not self._received[1].is_eof():
             self._linger()
             return False
         return not self._closing and not self._listener.draining
@@ -228,14 +257,21 @@ class Connection(RequestHandler):
         # Closing at once would reset the connection under a client that is still sending, and take the answer with it
         # (RFC 9112 §9.6). So: our side ends, what still comes is read and dropped, and after a while it is over.
         self._close = True
-        self._phase, self.deadline = LINGERING, self._listener.after(LINGER_S)
+        self._phase, self.deadline = ENDING, self._listener.after(LINGER_S)
         transport = self.transport
-        if transport is None:
+        if transport is None or transport.is_closing():
             return
         if self._reading_paused or self._buffer_paused:
             transport.resume_reading()
         if transport.can_write_eof():
             transport.write_eof()
+
+    def _hang_up(self) -> None:
+        """Close once everything written has left; who does not take it by and by is cut."""
+        self._close = True
+        self._phase, self.deadline = ENDING, self._listener.after(self._listener.limits.keepalive_s)
+        if self.transport is not None:
+            self.transport.close()
 
     # --- the client's side of an exchange ----------------------------------------------------------------------------
 
@@ -256,8 +292,6 @@ class Connection(RequestHandler):
             self.bytes_out += len(body)
             pieces.append(b"%x\r\n%b\r\n" % (len(body), body) if self._chunking else body)
         self._write(b"".join(pieces))
-        if self._paused and self.wire is not None and not answer.complete:
-            self.wire.hold()
 
     def _connection(self) -> bytes:
         if self._closing or self._listener.draining:
@@ -302,7 +336,8 @@ class Connection(RequestHandler):
             request_id = self.request_id.decode("latin-1")
             self._listener.log.event(error.code, level="warning", detail=error.detail, request_id=request_id)
         if self.inbound is None:
-            self._refuse_unread()
+            self._note_origin()
+            self._closing = True
         if self._answered:
             return self.abort()  # a second head inside the first one's body would be response splitting
         self._answered, self.status = True, error.status
@@ -316,12 +351,16 @@ class Connection(RequestHandler):
         )
         return None
 
-    def _refuse_unread(self) -> None:
-        """Close after a request that was not even read; its page, if a page sent it, may know why."""
-        self._closing = True
+    def _note_origin(self) -> None:
+        """A request that was not even read is answered too; the page that sent it, if one did, may know why."""
         if self._received is not None:
             fields = self._listener.deps.fields.read(self._received[0].raw_headers)
             self.cors = answer_fields(self._listener.deps.cors, fields.seen.get("origin"))
+
+    def ask_for_body(self) -> None:
+        """Send `100 Continue`, unless the answer is already there."""
+        if not self._answered:
+            self._write(respond.CONTINUE)
 
     def await_body(self) -> None:
         """Give the client `body_idle_s` for its next bytes."""
@@ -339,23 +378,24 @@ class Connection(RequestHandler):
 
     async def serve_own(self) -> None:
         """Let aiohttp's application machinery answer this request (`web/local.py`)."""
-        own, upload = self._listener.own, self.upload
+        own = self._listener.own
         assert self._received is not None  # the pipeline only knows requests that were read
         message, payload = self._received
-        writer = StreamWriter(self, self._loop)
+        if self._closing or self._listener.draining or not self.upload.finished:
+            self._closing, message = True, message._replace(should_close=True)
         task = self._task_handler or asyncio.current_task()
+        writer = StreamWriter(self, self._loop)
         request = own.request_factory(message, payload, self, writer, cast("asyncio.Task[None]", task))
-        request["request_id"] = self.request_id.decode("latin-1")
+        request["request_id"], request["cors"] = self.request_id.decode("latin-1"), self.cors
         self._answered = True
         response, reset = await self._handle_request(request, None, own.request_handler)
         self.status, self.bytes_out = response.status, cast("web.Response", response).body_length
-        if reset or not response.keep_alive or not upload.finished:
-            self._closing = True
+        self._closing |= reset or not response.keep_alive
+        self._note_refusal(request.get("error"))
 
-
-def _unreadable(message: _ErrInfo) -> GatewayError:
-    """Say what a request was that the parser refused. Its own words quote the client's bytes, so they go nowhere."""
-    text = str(message.exc)
-    if isinstance(message.exc, LineTooLong) or "Too many headers" in text:
-        return HeadersTooLarge()
-    return BadRequest("malformed", detail=type(message.exc).__name__)
+    def _note_refusal(self, error: Exception | None) -> None:
+        if isinstance(error, GatewayError):
+            self.code, self.reason = error.code, error.reason or ""
+        elif error is not None:
+            self.code = InternalError.code
+            self._own_fault(error)

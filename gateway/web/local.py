@@ -5,10 +5,11 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from gateway.errors import Draining, GatewayError, InternalError, KeysUnavailable, MethodNotAllowed, NoRoute
+from gateway.errors import Draining, GatewayError, KeysUnavailable, MethodNotAllowed, NoRoute
 from gateway.web import respond
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+REQUEST_ID: Final = web.RequestKey("request_id", str)
 PATHS: Final = frozenset({"/healthz", "/readyz"})
 
 
@@ -43,15 +44,13 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
         return _refusal(request, MethodNotAllowed(tuple(sorted(error.allowed_methods))))
     except web.HTTPException:
         return _refusal(request, NoRoute())
-    except Exception:
-        return _refusal(request, InternalError())
 
 
 def _refusal(request: web.Request, error: GatewayError) -> web.Response:
     fields = dict(line.strip().split(": ", 1) for line in (raw.decode() for raw in respond.refusal_fields(error)))
     return web.Response(
         status=error.status,
-        body=respond.problem(error, request["request_id"].encode("latin-1")),
+        body=respond.problem(error, request[REQUEST_ID].encode("latin-1")),
         content_type="application/problem+json",
         headers=fields,
     )
@@ -59,5 +58,5 @@ def _refusal(request: web.Request, error: GatewayError) -> web.Response:
 
 async def _finish(request: web.Request, response: web.StreamResponse) -> None:
     response.headers[hdrs.CACHE_CONTROL] = "no-store"
-    response.headers["X-Request-Id"] = request["request_id"]
+    response.headers["X-Request-Id"] = request[REQUEST_ID]
     response.headers.pop(hdrs.SERVER, None)

@@ -3,17 +3,19 @@
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from urllib.parse import urlsplit
 
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 
 from gateway.core.headers import FieldRules
 from gateway.core.model import Inbound, Peer
-from gateway.errors import BadRequest, ExpectationFailed, HeadersTooLarge, MethodNotAllowed
+from gateway.errors import BadRequest, ExpectationFailed, GatewayError, HeadersTooLarge, MethodNotAllowed
 
 # RFC 9110 §7.2 as far as names and addresses go that anybody uses: no user information, no percent-encoding.
 AUTHORITY = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+ABSOLUTE = re.compile(r"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
 REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
+USUAL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 def read_inbound(message: RawRequestMessage, peer: Peer, rules: FieldRules, *, header_bytes: int) -> Inbound:
@@ -24,7 +26,7 @@ def read_inbound(message: RawRequestMessage, peer: Peer, rules: FieldRules, *, h
         HeadersTooLarge, MethodNotAllowed, ExpectationFailed: as they say.
     """
     if message.method in REFUSED_METHODS:
-        raise MethodNotAllowed
+        raise MethodNotAllowed(USUAL_METHODS)
     raw = message.raw_headers
     # aiohttp bounds each line and their number, not their sum.
     if sum([len(name) + len(value) + 4 for name, value in raw]) + len(message.path) > header_bytes:
@@ -35,7 +37,7 @@ def read_inbound(message: RawRequestMessage, peer: Peer, rules: FieldRules, *, h
         authority, target = _absolute(target)
     elif "#" in target:
         raise BadRequest("target", detail="fragment")
-    if not _is_authority(authority):
+    if not (_is_authority(authority) if authority else message.version < (1, 1)):
         raise BadRequest("host")
     _check_framing(message, seen)
     upgrade = message.upgrade and _is_websocket(message, seen)
@@ -45,18 +47,16 @@ def read_inbound(message: RawRequestMessage, peer: Peer, rules: FieldRules, *, h
 
 def _absolute(target: str) -> tuple[bytes, str]:
     """Split an absolute-form target; its authority replaces the Host field (RFC 9112 §3.2.2)."""
-    parts = urlsplit(target) if target.lower().startswith(("http://", "https://")) and "#" not in target else None
-    if parts is None or not parts.netloc:
+    parts = ABSOLUTE.fullmatch(target)
+    if parts is None:
         raise BadRequest("target")  # `OPTIONS *` too: there is no upstream that it would ask about
-    path_and_query = target[len(parts.scheme) + 3 + len(parts.netloc) :]
-    if not path_and_query.startswith("/"):
-        path_and_query = "/" + path_and_query
-    return parts.netloc.encode(), path_and_query
+    authority, rest = parts.groups()
+    return authority.encode(), rest if rest.startswith("/") else "/" + rest
 
 
 @lru_cache(maxsize=1024)
 def _is_authority(authority: bytes) -> bool:
-    return not authority or AUTHORITY.fullmatch(authority) is not None
+    return AUTHORITY.fullmatch(authority) is not None
 
 
 def _check_framing(message: RawRequestMessage, seen: Mapping[str, bytes]) -> None:
@@ -67,6 +67,13 @@ def _check_framing(message: RawRequestMessage, seen: Mapping[str, bytes]) -> Non
     expect = seen.get("expect")
     if expect is not None and expect.lower() != b"100-continue":
         raise ExpectationFailed
+
+
+def unreadable(fault: BaseException) -> GatewayError:
+    """Say what a request was that the parser refused. Its own words quote the client's bytes, so they go nowhere."""
+    if isinstance(fault, LineTooLong) or "Too many headers" in str(fault):
+        return HeadersTooLarge()
+    return BadRequest("malformed", detail=type(fault).__name__)
 
 
 def _is_websocket(message: RawRequestMessage, seen: Mapping[str, bytes]) -> bool:

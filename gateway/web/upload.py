@@ -1,16 +1,20 @@
 """A request's body as an exchange reads it: bounded, timed, `100 Continue` only once somebody wants it."""
 
-from collections.abc import Callable
 from typing import Protocol
 
+from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web import RequestPayloadError
 
+from gateway.core.model import Inbound
 from gateway.errors import BadRequest, BodyTooLarge, GatewayError, RequestTimeout
 
 
 class Patience(Protocol):
     """Whoever limits how long the client may take for its next bytes (`web.connection`)."""
+
+    def ask_for_body(self) -> None:
+        """Send `100 Continue`."""
 
     def await_body(self) -> None:
         """Start waiting for bytes of the body."""
@@ -22,14 +26,13 @@ class Patience(Protocol):
 class Upload:
     """See `net.exchange.Upload`."""
 
-    __slots__ = ("_continue", "_fault", "_limit", "_patience", "_payload", "chunked", "framing", "length", "received",
+    __slots__ = ("_awaited", "_fault", "_limit", "_patience", "_payload", "chunked", "framing", "length", "received",
                  "whole")  # fmt: skip
 
     def __init__(
-        self, payload: StreamReader, patience: Patience, *, length: int | None, chunked: bool,
-        ask_for_it: Callable[[], None] | None = None,
-    ) -> None:  # fmt: skip
-        self._payload, self._patience, self._continue = payload, patience, ask_for_it
+        self, payload: StreamReader, patience: Patience, *, length: int | None, chunked: bool, awaited: bool = False
+    ) -> None:
+        self._payload, self._patience, self._awaited = payload, patience, awaited
         self._limit = 0
         self._fault: GatewayError | None = None
         self.length, self.chunked, self.received = length, chunked, 0
@@ -64,9 +67,9 @@ class Upload:
 
     async def read(self) -> bytes:
         """Give the next piece, b"" at the end."""
-        if self._continue is not None:
-            ask, self._continue = self._continue, None
-            ask()
+        if self._awaited:
+            self._awaited = False
+            self._patience.ask_for_body()
         self._patience.await_body()
         try:
             data = await self._payload.readany()
@@ -86,16 +89,30 @@ class Upload:
         self._fault = RequestTimeout()
         self._payload.set_exception(RequestPayloadError("too slow"))
 
-    def break_off(self, error: BaseException) -> None:
+    def break_off(self, error: ConnectionError | RequestPayloadError) -> None:
         """Tell whoever reads that there will be no more."""
         if not self._payload.is_eof():
             self._payload.set_exception(error)
 
 
 class _NobodyWaits:
+    def ask_for_body(self) -> None: ...
+
     def await_body(self) -> None: ...
 
     def body_came(self) -> None: ...
 
 
 NO_UPLOAD = Upload(EMPTY_PAYLOAD, _NobodyWaits(), length=None, chunked=False)
+
+
+def upload_of(inbound: Inbound, message: RawRequestMessage, payload: StreamReader, patience: Patience) -> Upload:
+    """Give the request's body; most have none."""
+    length = inbound.seen.get("content-length")
+    if payload is EMPTY_PAYLOAD and length is None:
+        return NO_UPLOAD
+    # RFC 9110 §10.1.1: an HTTP/1.0 client does not know `100 Continue`.
+    awaited = "expect" in inbound.seen and message.version >= (1, 1)
+    return Upload(
+        payload, patience, length=int(length) if length else None, chunked=bool(message.chunked), awaited=awaited
+    )

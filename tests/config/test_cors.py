@@ -57,18 +57,30 @@ def test_a_star_alone_goes_without_credentials():
     [
         pytest.param("{}", "cors", "names no origins", id="empty-section"),
         pytest.param("{methods: [GET]}", "cors", "names no origins", id="no-origins"),
-        pytest.param("{origins: ['*'], credentials: true}", "cors.credentials", "cannot go with", id="star-credentials"),
+        pytest.param(
+            "{origins: ['*'], credentials: true}", "cors.credentials", "cannot go with", id="star-credentials"
+        ),
         pytest.param("{origins: ['*', 'https://a.example']}", "cors.origins", "cannot go with", id="star-and-another"),
         pytest.param("{origins: ['null']}", "cors.origins", "never granted", id="null-origin"),
         pytest.param("{origins: [https://a.example/]}", "cors.origins", "write it so", id="slash"),
         pytest.param("{origins: ['https://*']}", "cors.origins", "whole label", id="pattern"),
         pytest.param("{origins: [https://a.example], methods: [get]}", "cors.methods", "is not a method", id="lower"),
-        pytest.param("{origins: [https://a.example], methods: ['G T']}", "cors.methods", "is not a method", id="no-token"),
+        pytest.param(
+            "{origins: [https://a.example], methods: ['G T']}", "cors.methods", "is not a method", id="no-token"
+        ),
         pytest.param("{origins: [https://a.example], methods: [TRACE]}", "cors.methods", "never served", id="trace"),
-        pytest.param("{origins: [https://a.example], methods: [CONNECT]}", "cors.methods", "never served", id="connect"),
-        pytest.param("{origins: [https://a.example], headers: ['a b']}", "cors.headers", "is not a header", id="header"),
-        pytest.param("{origins: [https://a.example], headers: ['ä']}", "cors.headers", "is not a header", id="not-ascii"),
-        pytest.param("{origins: [https://a.example], headers: ['*', A]}", "cors.headers", "every header", id="star-header"),
+        pytest.param(
+            "{origins: [https://a.example], methods: [CONNECT]}", "cors.methods", "never served", id="connect"
+        ),
+        pytest.param(
+            "{origins: [https://a.example], headers: ['a b']}", "cors.headers", "is not a header", id="header"
+        ),
+        pytest.param(
+            "{origins: [https://a.example], headers: ['ä']}", "cors.headers", "is not a header", id="not-ascii"
+        ),
+        pytest.param(
+            "{origins: [https://a.example], headers: ['*', A]}", "cors.headers", "every header", id="star-header"
+        ),
         pytest.param("{origins: [https://a.example], expose: ['a:']}", "cors.expose", "is not a header", id="expose"),
         pytest.param("{origins: [https://a.example], max_age_s: 90000}", "cors.max_age_s", "less than", id="max-age"),
     ],

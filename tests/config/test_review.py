@@ -54,12 +54,15 @@ ADMIN = "require: {role: org:admin}"
         pytest.param([("/admin/*", "methods: [POST], " + ADMIN), ("/*", "auth: public")], id="public"),
         pytest.param([("/admin/*", "methods: [POST], " + ADMIN), ("/*", "")], id="without-require"),
         pytest.param([("/admin/*", "methods: [POST], " + ADMIN), ("/*", "auth: optional")], id="optional"),
-        pytest.param([("/admin/*", "methods: [POST]"), ("/admin/*", "methods: [GET], auth: public")], id="other-method"),
+        pytest.param(
+            [("/admin/*", "methods: [POST]"), ("/admin/*", "methods: [GET], auth: public")], id="other-method"
+        ),
         pytest.param([("/*", "methods: [GET]"), ("/admin/*", "auth: public")], id="narrower"),
         pytest.param([("/a", "methods: [GET], host: a.example"), ("/a", "auth: public")], id="any-host"),
         pytest.param([("/a", "methods: [GET]"), ("/b", "auth: public"), ("/*", "auth: public")], id="not-the-next"),
         pytest.param(
-            [("/a/*", "methods: [GET]"), ("/a/b", ""), ("/*", "auth: public")], id="something-between-covers-only-a-part"
+            [("/a/*", "methods: [GET]"), ("/a/b", ""), ("/*", "auth: public")],
+            id="something-between-covers-only-a-part",
         ),
     ],
 )

@@ -6,7 +6,9 @@ from tests.config.files import findings, loaded, only, written
 
 
 def routes(*texts, **sections):
-    return loaded(written(routes="[" + ", ".join(f"{{{text}, upstream: api}}" for text in texts) + "]", **sections)).routes
+    return loaded(
+        written(routes="[" + ", ".join(f"{{{text}, upstream: api}}" for text in texts) + "]", **sections)
+    ).routes
 
 
 def route(text, **sections):
@@ -120,16 +122,24 @@ def test_the_upstreams_own_path_comes_first():
         pytest.param("path: /*, auth: none", "routes[0].auth", "must be 'required'", id="auth"),
         pytest.param("path: /*, token: cookie", "routes[0].token", "must be 'session'", id="token"),
         pytest.param("path: /*, token: template", "routes[0].token", "needs an audience", id="template"),
-        pytest.param("path: /*, token: [session, template]", "routes[0].token", "needs an audience", id="also-template"),
-        pytest.param("path: /*, auth: public, require: {org: true}", "routes[0].require", "nobody is identified", id="public"),
+        pytest.param(
+            "path: /*, token: [session, template]", "routes[0].token", "needs an audience", id="also-template"
+        ),
+        pytest.param(
+            "path: /*, auth: public, require: {org: true}", "routes[0].require", "nobody is identified", id="public"
+        ),
         pytest.param("path: /*, require: {plan: x:pro}", "routes[0].require.plan", "expected a name", id="plan"),
-        pytest.param("path: /*, require: {feature: 'o:'}", "routes[0].require.feature", "expected a name", id="feature"),
+        pytest.param(
+            "path: /*, require: {feature: 'o:'}", "routes[0].require.feature", "expected a name", id="feature"
+        ),
         pytest.param("path: /*, require: {max_age_min: 0}", "routes[0].require.max_age_min", "greater than", id="age"),
         pytest.param("path: /a/*, strip_prefix: /b", "routes[0].strip_prefix", "does not lead", id="strip-other"),
-        pytest.param("path: /ab/*, strip_prefix: /a", "routes[0].strip_prefix", "does not lead", id="strip-part-of-segment"),
+        pytest.param(
+            "path: /ab/*, strip_prefix: /a", "routes[0].strip_prefix", "does not lead", id="strip-part-of-segment"
+        ),
         pytest.param("path: /*, strip_prefix: /a", "routes[0].strip_prefix", "does not lead", id="strip-beyond"),
         pytest.param("path: /*, add_prefix: v1", "routes[0].add_prefix", "is /exact or", id="add-no-slash"),
-        pytest.param("path: /*, add_prefix: /v1?x", "routes[0].add_prefix", "is /exact or", id="add-query"),
+        pytest.param("path: /*, add_prefix: '/v1?x'", "routes[0].add_prefix", "is /exact or", id="add-query"),
         pytest.param("path: /*, allow_encoded: ['%5c']", "routes[0].allow_encoded", "must be '%2f'", id="backslash"),
         pytest.param("path: /*, timeouts: {idle_s: 0}", "routes[0].timeouts.idle_s", "greater than 0", id="timeout"),
         pytest.param("path: /*, max_body_bytes: -1", "routes[0].max_body_bytes", "greater than", id="body"),
@@ -164,8 +174,12 @@ def test_a_host_pattern_is_kept():
     ("text", "key", "message", "remedy"),
     [
         pytest.param("", "routes[0].upstream", "is missing", "Write upstream: and one of: api", id="missing"),
-        pytest.param(", upstream: apo", "routes[0].upstream", 'there is no upstream "apo"', 'Did you mean "api"?', id="typo"),
-        pytest.param(", upstream: x", "routes[0].upstream", 'there is no upstream "x"', "Upstreams are: api", id="unknown"),
+        pytest.param(
+            ", upstream: apo", "routes[0].upstream", 'there is no upstream "apo"', 'Did you mean "api"?', id="typo"
+        ),
+        pytest.param(
+            ", upstream: x", "routes[0].upstream", 'there is no upstream "x"', "Upstreams are: api", id="unknown"
+        ),
     ],
 )
 def test_a_route_to_nowhere_is_refused(text, key, message, remedy):

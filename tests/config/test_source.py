@@ -114,7 +114,9 @@ def test_read_refuses_what_is_not_a_configuration(text, line, fragment):
 
 
 def test_a_billion_laughs_stay_few():
-    laughs = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
+    laughs = "a: &a [x, x]\n" + "".join(
+        f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+    )
     got, report = tree(laughs)
     assert got["i"] == [None, None]
     assert len(report.findings) == 16

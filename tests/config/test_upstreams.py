@@ -13,7 +13,12 @@ def test_an_upstream_is_as_written():
         "{url: 'https://api.example.com/v1/', host_header: upstream, identity: false, forward_token: true,"
         " timeouts: {connect_s: 1, response_s: 2, idle_s: 3}}"
     )
-    assert (made.name, made.endpoint.host, made.endpoint.port, made.endpoint.tls) == ("api", "api.example.com", 443, True)
+    assert (made.name, made.endpoint.host, made.endpoint.port, made.endpoint.tls) == (
+        "api",
+        "api.example.com",
+        443,
+        True,
+    )
     assert (made.endpoint.authority, made.base_path) == (b"api.example.com", b"/v1")
     assert (made.preserve_host, made.identity, made.forward_token) == (False, False, True)
     assert (made.connect_s, made.response_s, made.idle_s) == (1, 2, 3)
@@ -30,15 +35,23 @@ def test_defaults_are_the_contracts():
     ("text", "key", "fragment"),
     [
         pytest.param("{api: {}}", "upstreams.api.url", "is missing", id="no-url"),
-        pytest.param("{api: {url: http://a, targets: [{url: http://b}]}}", "upstreams.api", "both url and targets", id="both"),
+        pytest.param(
+            "{api: {url: http://a, targets: [{url: http://b}]}}", "upstreams.api", "both url and targets", id="both"
+        ),
         pytest.param("{api: {targets: [{url: nonsense}]}}", "upstreams.api.targets[0].url", "must begin", id="target"),
-        pytest.param("{api: {targets: [{weight: 2}]}}", "upstreams.api.targets[0].url", "is missing", id="target-without"),
+        pytest.param(
+            "{api: {targets: [{weight: 2}]}}", "upstreams.api.targets[0].url", "is missing", id="target-without"
+        ),
         pytest.param("{api: {url: http://169.254.1.1}}", "upstreams.api.url", "link-local", id="link-local"),
         pytest.param("{api: {url: 'http://u:p@h'}}", "upstreams.api.url", "user or password", id="password"),
-        pytest.param("{api: {url: http://h/a?b}}", "upstreams.api.url", "query", id="query"),
+        pytest.param("{api: {url: 'http://h/a?b'}}", "upstreams.api.url", "query", id="query"),
         pytest.param("{api: {url: http://h/a/../b}}", "upstreams.api", "dot segment", id="dots"),
-        pytest.param("{api: {url: http://h, host_header: mine}}", "upstreams.api.host_header", "must be", id="host-header"),
-        pytest.param("{api: {url: http://h, timeouts: {idle_s: 0}}}", "upstreams.api.timeouts.idle_s", "greater than 0", id="0"),
+        pytest.param(
+            "{api: {url: http://h, host_header: mine}}", "upstreams.api.host_header", "must be", id="host-header"
+        ),
+        pytest.param(
+            "{api: {url: http://h, timeouts: {idle_s: 0}}}", "upstreams.api.timeouts.idle_s", "greater than 0", id="0"
+        ),
         pytest.param("{api: {url: http://h}, 'a b': {url: http://h}}", "upstreams.a b", "the name must be", id="name"),
     ],
 )

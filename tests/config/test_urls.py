@@ -104,7 +104,9 @@ def test_a_key_set_url_may_have_a_query():
     assert read_keys_url("https://a.example/jwks?v=1").path == "/jwks"
 
 
-@pytest.mark.parametrize("value", ["http://169.254.1.1", "http://[fe80::1]", "https://[::ffff:169.254.1.1]", "http://224.0.0.1"])
+@pytest.mark.parametrize(
+    "value", ["http://169.254.1.1", "http://[fe80::1]", "https://[::ffff:169.254.1.1]", "http://224.0.0.1"]
+)
 def test_no_upstream_is_link_local(value):
     with pytest.raises(ValueError, match="link-local"):
         read_upstream(value)

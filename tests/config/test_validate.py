@@ -62,7 +62,9 @@ SECRET = "correct-horse-battery-staple"
         pytest.param({"listen": "{port: 80.5}"}, "listen.port", "must be a whole number", None, id="fraction"),
         pytest.param({"listen": "{port: true}"}, "listen.port", "must be a number", None, id="flag-as-number"),
         pytest.param({"listen": "{port: [1]}"}, "listen.port", "must be a whole number", None, id="list-as-number"),
-        pytest.param({"listen": "{port: 70000}"}, "listen.port", "must be less than or equal to 65535", None, id="port"),
+        pytest.param(
+            {"listen": "{port: 70000}"}, "listen.port", "must be less than or equal to 65535", None, id="port"
+        ),
         pytest.param({"drain_s": "soon"}, "drain_s", "must be a number", None, id="seconds"),
         pytest.param({"drain_s": "nan"}, "drain_s", "must be a number", None, id="not-a-number"),
         pytest.param({"drain_s": "-1"}, "drain_s", "must be greater than or equal to 0", None, id="negative"),
@@ -79,7 +81,9 @@ SECRET = "correct-horse-battery-staple"
         pytest.param({"routes": "{}"}, "routes", "must be a list", None, id="mapping-as-routes"),
         pytest.param({"workers": "many"}, "workers", 'must be a number from 1 to 1024, or "auto"', None, id="workers"),
         pytest.param({"workers": "0"}, "workers", 'must be a number from 1 to 1024, or "auto"', None, id="no-workers"),
-        pytest.param({"workers": "true"}, "workers", 'must be a number from 1 to 1024, or "auto"', None, id="true-workers"),
+        pytest.param(
+            {"workers": "true"}, "workers", 'must be a number from 1 to 1024, or "auto"', None, id="true-workers"
+        ),
         pytest.param(
             {"rate_limits": "{by_ip: fast}"},
             "rate_limits.by_ip",
@@ -191,7 +195,8 @@ def test_routes_after_a_wrong_one_keep_their_indexes():
         pytest.param({"upstreams": "{api: {targets: 5}}"}, id="no-missing-url-after-wrong-targets"),
         pytest.param({"issuers": "[{name: a}]", "clerk": "{}"}, id="no-missing-issuer-after-issuers"),
         pytest.param(
-            {"routes": "[{path: /*, upstream: api, token: template, audience: [5]}]"}, id="no-missing-audience-after-a-wrong-one"
+            {"routes": "[{path: /*, upstream: api, token: template, audience: [5]}]"},
+            id="no-missing-audience-after-a-wrong-one",
         ),
     ],
 )
@@ -206,7 +211,9 @@ SECRET_KEYS = (
 
 
 @pytest.mark.parametrize("key", SECRET_KEYS)
-@pytest.mark.parametrize("value", [SECRET, [SECRET], {SECRET: 1}, [[SECRET]], {"a": SECRET}], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize(
+    "value", [SECRET, [SECRET], {SECRET: 1}, [[SECRET]], {"a": SECRET}], ids=lambda v: type(v).__name__
+)
 def test_a_secret_is_in_no_finding(key, value):
     if value == {SECRET: 1}:
         value = {"b": {"c": SECRET}}

@@ -167,7 +167,9 @@ async def gateway(
     config = load_text(text, environ or {}, name="test.yaml")
     with tempfile.NamedTemporaryFile() as log:
         clock, monotonic = Clock(), Clock()
-        app = Gateway(config, writer=LineWriter(os.dup(log.fileno())), now=clock, monotonic=monotonic, first_keys_s=first_keys_s)
+        app = Gateway(
+            config, writer=LineWriter(os.dup(log.fileno())), now=clock, monotonic=monotonic, first_keys_s=first_keys_s
+        )
         await app.start()
         try:
             yield Running(app, clock, monotonic, log.name)

@@ -45,7 +45,11 @@ async def test_without_keys_it_is_unready_and_serves_public_routes_until_they_co
         assert (await running.get("/public/x")).status == 200
         for path in ("/x", "/optional/x"):
             refused = await running.get(path, token=running.token())
-            assert (refused.status, refused.json["code"], refused.value("retry-after")) == (503, "keys_unavailable", "5")
+            assert (refused.status, refused.json["code"], refused.value("retry-after")) == (
+                503,
+                "keys_unavailable",
+                "5",
+            )
         assert (await running.get("/x")).status == 401  # needs no key to be refused
         await issuer.start()
         running.monotonic.seconds += 60

@@ -37,7 +37,9 @@ async def test_verified_user_reaches_the_upstream_with_trusted_headers(running: 
 
 
 @pytest.mark.parametrize("route", ["public", "optional", "admin", "rest"])
-@pytest.mark.parametrize("name", ["X-User-Id", "x-user-id", "X_User_Id", "X.User.Id", "X-USER_Org-Role", "X-Clerk-Auth"])
+@pytest.mark.parametrize(
+    "name", ["X-User-Id", "x-user-id", "X_User_Id", "X.User.Id", "X-USER_Org-Role", "X-Clerk-Auth"]
+)
 async def test_nobody_says_who_he_is(running: Running, echo: Echo, route: str, name: str) -> None:
     await running.get(f"/{route}/x", token=running.token(**ADMIN), lines=(f"{name}: user_evil", f"{name}: user_evil"))
     assert all(value != "user_evil" for _, value in echo.last.fields)

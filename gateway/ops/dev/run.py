@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -16,6 +17,7 @@ from gateway.ops.dev.sample import sample_app
 
 HOST = "127.0.0.1"
 LAST_PORT = 65_535
+DRAIN_S = 0.5  # Ctrl-C means now: production's half minute is for clients that somebody else waits for
 
 
 async def run_dev(
@@ -56,7 +58,8 @@ async def _gateway(where: Addresses, port: int) -> AsyncIterator[Callable[[], Aw
     from gateway.web.app import Gateway
 
     settings = {"GATEWAY_DEV_ISSUER": where.issuer, "GATEWAY_DEV_UPSTREAM": where.upstream, "GATEWAY_PORT": str(port)}
-    app = Gateway(config.load_text(config.builtin("dev.yaml"), settings, name="config/dev.yaml"))
+    loaded = config.load_text(config.builtin("dev.yaml"), settings, name="config/dev.yaml")
+    app = Gateway(replace(loaded, drain_s=DRAIN_S, warnings=()))  # what is unsafe here is so on purpose
     await app.start()
     try:
         yield app.wait_stopped

@@ -145,6 +145,15 @@ async def test_all_ports_are_free_again_after_the_end():
         socket.create_server(("127.0.0.1", int(url.rpartition(":")[2]))).close()
 
 
+async def test_a_stream_does_not_hold_up_the_end():
+    async with asyncio.timeout(20), aiohttp.ClientSession() as session:  # by default it would be held up for 30 s
+        async with started([]) as where:
+            response = await session.get(where.gateway + "/public/stream?events=2&every_s=60")
+            assert await response.content.readline() == b"id: 1\n"
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await response.read()
+
+
 @pytest.mark.parametrize("taken", [0, 1, 2], ids=["gateway", "issuer", "upstream"])
 async def test_port_in_use_is_named_with_the_option(taken):
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -1,0 +1,520 @@
+import re
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from gateway.core.headers import (
+    COMMON,
+    HOP_BY_HOP,
+    NOT_NOMINABLE,
+    REMEMBERED_LENGTH,
+    REMEMBERED_NAMES,
+    RESERVED_NAMES,
+    RESERVED_PREFIXES,
+    TRACEPARENT,
+    WATCHED,
+    ClientFields,
+    FieldRules,
+    Forwarding,
+    Trace,
+    build_outbound,
+    folded,
+    forwarding,
+    is_trusted,
+    refuse_repeated,
+    trace,
+)
+from gateway.core.model import Endpoint, Identified, Inbound, Peer, Principal, Upstream
+from gateway.core.routing import PathPattern, Route
+from gateway.errors import BadRequest
+
+RULES = FieldRules("X-User-", ("X-Tier",))
+CLIENT = Peer("203.0.113.9", trusted=False, scheme="http", port=8080)
+PROXY = Peer("10.0.0.1", trusted=True, scheme="http", port=8080)
+TRUSTED = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+UPSTREAM = Upstream("api", Endpoint("127.0.0.1", 3000, authority=b"upstream:3000"))
+ROUTE = Route("rest", PathPattern.read("/*"), UPSTREAM)
+PRINCIPAL = Principal("user_1", "session", {}, frozenset(), 0, 60, user_id="user_1")
+IDENTIFIED = Identified(PRINCIPAL, b"\r\nX-User-Id: user_1")
+JWT = b"eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ1c2VyXzEifQ.c2ln"
+TRACE_ID = b"0af7651916cd43dd8448eb211c80319c"
+PARENT = b"00-" + TRACE_ID + b"-b7ad6b7169203331-00"
+OURS = Trace(b"a" * 32, b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01")
+
+# What a server may fold into a dash: every character of a header name but letters and digits.
+PUNCTUATION = st.sampled_from("-_.!#$%&'*+^`|~")
+RESERVED = st.one_of(
+    st.sampled_from([*RESERVED_NAMES, *HOP_BY_HOP, "X-Tier"]),
+    st.builds(
+        "".join,
+        st.tuples(st.sampled_from(["X-User-", *RESERVED_PREFIXES]), st.sampled_from(["Id", "For", "", "x-y", "Uri"])),
+    ),
+)
+
+
+def read(*raw: tuple[str, str], rules: FieldRules = RULES) -> ClientFields:
+    return rules.read([(name.encode("latin-1"), value.encode("latin-1")) for name, value in raw])
+
+
+def pairs(fields: list[bytes]) -> list[tuple[str, str]]:
+    assert all(prefix.startswith(b"\r\n") and prefix.endswith(b": ") for prefix in fields[::2])
+    return [(p[2:-2].decode(), v.decode("latin-1")) for p, v in zip(fields[::2], fields[1::2], strict=True)]
+
+
+@st.composite
+def respelt(draw: st.DrawFn, names: st.SearchStrategy[str] = RESERVED) -> str:
+    """Draw a name that some server takes for one of these."""
+    spelling = [draw(PUNCTUATION) if char == "-" else char for char in draw(names)]
+    return "".join(char.upper() if draw(st.booleans()) else char.lower() for char in spelling)
+
+
+# What of a client's fields goes on
+
+
+@given(names=st.lists(respelt(), min_size=1), connection=st.one_of(st.none(), respelt()))
+def test_no_reserved_field_survives_in_any_spelling(names, connection):
+    raw = [(name, "x") for name in names] + ([("Connection", connection)] if connection else [])
+    assert read(("Accept", "*/*"), *raw).fields == [b"\r\nAccept: ", b"*/*"]
+
+
+@given(respelt(st.sampled_from(list(WATCHED))))
+def test_watched_field_counts_under_its_own_name_alone(name):
+    found = read((name, "x"))
+    if name.lower() in WATCHED:
+        assert found.seen == {name.lower(): b"x"}
+    else:
+        assert found == ([], {}, frozenset())
+
+
+@pytest.mark.parametrize(
+    "name", ["X-User", "XUser-Id", "X-Users-Id", "User-Id", "X-Tiers", "Clerk", "X-Request-Ids", "TEs"]
+)
+def test_field_that_is_not_reserved_goes_on(name):
+    assert pairs(read((name, "x")).fields) == [(name, "x")]
+
+
+@pytest.mark.parametrize("prefix", ["X_USER_", "x.user.", "x-UsEr-"])
+def test_configured_names_are_protected_in_whatever_case_they_are_written(prefix):
+    assert read(("X-User-Id", "x"), ("x_tier", "y"), rules=FieldRules(prefix, ("X.TIER",))).fields == []
+
+
+def test_identity_prefix_wins_over_fields_that_would_go_on():
+    found = read(("User-Agent", "curl"), ("Origin", "null"), rules=FieldRules("User-", ("Origin",)))
+    assert found.fields == []
+    assert found.seen == {"user-agent": b"curl", "origin": b"null"}
+
+
+@pytest.mark.parametrize("name", ["X A", "X\xc4", "X:A", "X\r\nA", "X(", ""])
+def test_name_that_is_no_token_never_goes_on(name):
+    assert read((name, "x")) == ([], {}, frozenset())
+
+
+@pytest.mark.parametrize("name", sorted(name for name, goes_on in WATCHED.items() if goes_on))
+def test_field_that_rules_only_look_at_goes_on(name):
+    assert pairs(read((name.title(), "x")).fields) == [(name.title(), "x")]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["X-A", "x-a", "Set-X", "Accept", "Origin"]), st.text("abc, \xff"))))
+def test_repeated_fields_keep_order_number_and_spelling(raw):
+    assert pairs(read(*raw).fields) == raw
+
+
+def test_repeated_fields_are_joined_for_rules():
+    found = read(
+        ("Cookie", "a=1"),
+        ("Origin", "x"),
+        ("cookie", "b=2"),
+        ("origin", "y"),
+        ("Host", "h"),
+        ("X-A", "1"),
+        ("X-A", "2"),
+    )
+    assert found.seen == {"cookie": b"a=1; b=2", "origin": b"x, y", "host": b"h"}
+    assert found.repeated == {"cookie", "origin"}
+
+
+def test_three_of_a_field_are_all_seen():
+    assert read(*[("X-Forwarded-For", each) for each in "abc"]).seen == {"x-forwarded-for": b"a, b, c"}
+
+
+# Connection
+
+
+@pytest.mark.parametrize("connection", ["X-Hop", "x-hop", " keep-alive ,\tX-HOP", "close, x-hop", "x-hop,"])
+def test_connection_takes_away_what_it_names(connection):
+    found = read(("X-Hop", "1"), ("X-A", "2"), ("Connection", connection), ("x-hop", "3"))
+    assert pairs(found.fields) == [("X-A", "2")]
+
+
+def test_all_connection_fields_count():
+    assert read(("X-A", "1"), ("X-B", "2"), ("Connection", "X-A"), ("Connection", "X-B")).fields == []
+
+
+def test_field_named_by_connection_is_not_seen_either():
+    assert "cookie" not in read(("Cookie", "a=1"), ("Connection", "cookie")).seen
+
+
+@pytest.mark.parametrize("name", sorted(NOT_NOMINABLE - {"connection"}))
+def test_connection_cannot_take_away(name):
+    assert read((name, "x"), ("Connection", f"close, {name.title()}, connection")).seen[name] == b"x"
+
+
+@given(st.lists(respelt(st.sampled_from(["Host", "Content-Length", "Transfer-Encoding", "Connection", "X-User-Id"]))))
+def test_connection_can_never_name_away_host_or_framing(nominated):
+    found = read(("Host", "h"), ("Content-Length", "0"), ("Transfer-Encoding", "x"), ("X-User-Id", "me"),
+                 ("Connection", ", ".join(nominated)))  # fmt: skip
+    assert found.seen.keys() == {"host", "content-length", "transfer-encoding", "connection"}
+    assert found.fields == []
+
+
+@pytest.mark.parametrize("connection", ["keep-alive", "Keep-Alive", "close", "Upgrade", ""])
+def test_plain_connection_takes_nothing_but_itself(connection):
+    found = read(("X-A", "1"), ("Connection", connection), ("Upgrade", "websocket"))
+    assert pairs(found.fields) == [("X-A", "1")]
+    assert found.seen == {"connection": connection.encode(), "upgrade": b"websocket"}
+
+
+# Remembered names
+
+
+def test_invented_names_cost_bounded_memory_and_push_nothing_out():
+    rules = FieldRules("X-User-")
+    common = {name.encode(): rules._judged[name.encode()] for name in COMMON}
+    for number in range(REMEMBERED_NAMES + 10):
+        assert pairs(read((f"X-{number}", "1"), rules=rules).fields) == [(f"X-{number}", "1")]
+    assert len(rules._judged) == REMEMBERED_NAMES
+    assert common.items() <= rules._judged.items()
+    assert read(("x_user_late", "1"), rules=rules).fields == []
+
+
+def test_long_names_are_not_remembered():
+    rules = FieldRules("X-User-")
+    for length in (REMEMBERED_LENGTH, REMEMBERED_LENGTH + 1):
+        assert pairs(read(("a" * length, "1"), rules=rules).fields) == [("a" * length, "1")]
+    assert b"a" * REMEMBERED_LENGTH in rules._judged
+    assert b"a" * (REMEMBERED_LENGTH + 1) not in rules._judged
+
+
+@given(st.text())
+def test_folding_leaves_letters_digits_and_dashes(name):
+    assert re.fullmatch(r"[a-z0-9-]*", folded(name))
+    assert folded(folded(name)) == folded(name)
+
+
+# Whom a request comes from
+
+
+def inbound(peer: Peer = CLIENT, *, host: bytes = b"api.example.com", **changes: object) -> Inbound:
+    given_fields = {"target": b"/x?y", "fields": [], "seen": {}, "repeated": frozenset()} | changes
+    return Inbound(method="GET", path="/x", authority=host, peer=peer, **given_fields)  # type: ignore[arg-type]
+
+
+def proxied(**seen: str) -> Forwarding:
+    named = {f"x-forwarded-{name}": value.encode("latin-1") for name, value in seen.items()}
+    return forwarding(inbound(PROXY, seen=named), TRUSTED)
+
+
+def forwarded_lines(chain: str, proto: str, host: str, port: str) -> bytes:
+    lines = f"For: {chain}", f"Proto: {proto}", f"Host: {host}", f"Port: {port}"
+    return "".join(f"\r\nX-Forwarded-{line}" for line in lines).encode()
+
+
+def test_untrusted_peer_is_the_client_whatever_it_says():
+    lies = {
+        "x-forwarded-for": b"1.1.1.1",
+        "x-forwarded-proto": b"https",
+        "x-forwarded-host": b"evil",
+        "x-forwarded-port": b"1",
+    }
+    assert forwarding(inbound(seen=lies), TRUSTED) == (
+        "203.0.113.9", "http", b"api.example.com", b"8080",
+        forwarded_lines("203.0.113.9", "http", "api.example.com", "8080"),
+    )  # fmt: skip
+
+
+def test_trusted_proxy_is_believed_and_added_to_the_chain():
+    assert proxied(**{"for": "198.51.100.7", "proto": "https", "host": "shop.example", "port": "8443"}) == (
+        "198.51.100.7", "https", b"shop.example", b"8443",
+        forwarded_lines("198.51.100.7, 10.0.0.1", "https", "shop.example", "8443"),
+    )  # fmt: skip
+
+
+def test_silent_trusted_proxy_is_the_client_itself():
+    assert proxied() == forwarding(inbound(PROXY._replace(trusted=False)))
+    assert proxied(**{"for": "", "proto": "", "host": "", "port": ""}) == proxied()
+
+
+@pytest.mark.parametrize("peer", [CLIENT, PROXY], ids=["untrusted", "trusted"])
+def test_client_without_host_gets_no_forwarded_host(peer):
+    found = forwarding(inbound(peer, host=b""), TRUSTED)
+    assert found.host == b""
+    assert b"Host" not in found.lines
+
+
+def test_alias_of_a_forwarding_field_is_not_believed():
+    seen = read(("X_Forwarded_For", "1.1.1.1"), ("X.Forwarded.Proto", "https")).seen
+    assert forwarding(inbound(PROXY, seen=seen), TRUSTED) == proxied()
+
+
+@pytest.mark.parametrize(
+    ("chain", "client"),
+    [
+        pytest.param("198.51.100.7", "198.51.100.7", id="one"),
+        pytest.param("1.1.1.1, 198.51.100.7", "198.51.100.7", id="left-is-made-up"),
+        pytest.param("1.1.1.1, 198.51.100.7, 10.2.3.4", "198.51.100.7", id="two-proxies"),
+        pytest.param("198.51.100.7,10.2.3.4 ,\t10.5.6.7", "198.51.100.7", id="blanks"),
+        pytest.param("10.9.9.9, 10.2.3.4", "10.9.9.9", id="all-ours"),
+        pytest.param("198.51.100.7:50123", "198.51.100.7", id="port"),
+        pytest.param("2001:db8::7", "2001:db8::7", id="ipv6"),
+        pytest.param("2001:DB8:0::7", "2001:db8::7", id="ipv6-other-spelling"),
+        pytest.param("[2001:db8::7]", "2001:db8::7", id="brackets"),
+        pytest.param("[2001:db8::7]:443", "2001:db8::7", id="brackets-port"),
+        pytest.param("198.51.100.7, [fd00::1]:443", "198.51.100.7", id="our-ipv6"),
+        pytest.param("::ffff:198.51.100.7", "198.51.100.7", id="ipv4-mapped"),
+        pytest.param("198.51.100.7, ::ffff:10.2.3.4", "198.51.100.7", id="our-ipv4-mapped"),
+        pytest.param("fe80::1%\x1b[31m", "fe80::1", id="zone"),
+        pytest.param("unknown", "10.0.0.1", id="garbage"),
+        pytest.param("1.1.1.1, _hidden", "10.0.0.1", id="garbage-right"),
+        pytest.param("1.1.1.1, _hidden, 10.2.3.4", "10.2.3.4", id="garbage-behind-ours"),
+        pytest.param("1.1.1.1,", "10.0.0.1", id="empty-entry"),
+        pytest.param("999.1.1.1", "10.0.0.1", id="no-address"),
+        pytest.param("010.1.1.1", "10.0.0.1", id="leading-zero"),
+        pytest.param("1.1.1.1" + " " * 80 + "x", "10.0.0.1", id="long-garbage"),
+        pytest.param("\xff\x00", "10.0.0.1", id="bytes"),
+        pytest.param("1.1.1.1, " * 3000 + "198.51.100.7", "198.51.100.7", id="huge"),
+    ],
+)
+def test_client_is_the_rightmost_address_that_is_not_ours(chain, client):
+    found = proxied(**{"for": chain})
+    assert found.client == client
+    assert found.lines.startswith(b"\r\nX-Forwarded-For: " + chain.encode("latin-1") + b", 10.0.0.1\r\n")
+
+
+@given(st.text("0123456789abcf.:[]%, ", max_size=60))
+def test_nothing_left_of_an_untrusted_address_matters(made_up):
+    assert proxied(**{"for": f"{made_up}, 198.51.100.7, 10.1.1.1"}).client == "198.51.100.7"
+
+
+@pytest.mark.parametrize(
+    ("proto", "scheme"),
+    [("https", "https"), ("HTTPS", "https"), ("http", "http"), ("https, http", "http"), ("http,https", "https"),
+     ("wss", "https"), ("ws", "http"), ("ftp", "http"), ("https\x00", "http"), ("https,", "http")],
+)  # fmt: skip
+def test_last_scheme_of_a_trusted_proxy_counts(proto, scheme):
+    found = proxied(proto=proto)
+    assert found.scheme == scheme
+    assert f"\r\nX-Forwarded-Proto: {scheme}\r\n".encode() in found.lines
+
+
+def test_scheme_of_the_connection_counts_where_a_proxy_says_none():
+    assert forwarding(inbound(PROXY._replace(scheme="https"))).scheme == "https"
+
+
+def test_last_host_of_a_trusted_proxy_counts():
+    assert proxied(host="evil.example, shop.example").host == b"shop.example"
+
+
+@pytest.mark.parametrize(
+    ("seen", "port"),
+    [
+        pytest.param({"port": "443"}, b"443", id="said"),
+        pytest.param({"port": "1, 8443"}, b"8443", id="last"),
+        pytest.param({"port": "443", "proto": "http", "host": "a:1"}, b"443", id="said-wins"),
+        pytest.param({"port": "x"}, b"8080", id="word"),
+        pytest.param({"port": "123456"}, b"8080", id="too-long"),
+        pytest.param({"port": "1\xb2"}, b"8080", id="digit-of-another-script"),
+        pytest.param({}, b"8080", id="nothing-said"),
+        pytest.param({"host": "shop.example:1"}, b"8080", id="host-alone"),
+        pytest.param({"proto": "https"}, b"443", id="of-https"),
+        pytest.param({"proto": "http"}, b"80", id="of-http"),
+        pytest.param({"proto": "https", "host": "shop.example:8443"}, b"8443", id="of-host"),
+        pytest.param({"proto": "https", "host": "[::1]"}, b"443", id="of-https-ipv6"),
+        pytest.param({"proto": "https", "host": "[::1]:8443"}, b"8443", id="of-host-ipv6"),
+        pytest.param({"proto": "https", "host": "8443"}, b"443", id="host-of-digits"),
+        pytest.param({"proto": "https", "host": "shop:x"}, b"443", id="host-with-a-word"),
+    ],
+)
+def test_port_is_the_one_the_client_used(seen, port):
+    found = proxied(**seen)
+    assert found.port == port
+    assert found.lines.endswith(b"\r\nX-Forwarded-Port: " + port)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [("10.1.2.3", True), ("11.1.2.3", False), ("fd00::5", True), ("fe80::1", False), ("::ffff:10.1.2.3", True),
+     ("::ffff:11.1.2.3", False), ("fd00::5%eth0", True), ("", False), ("localhost", False)],
+)  # fmt: skip
+def test_trusted_networks(address, expected):
+    assert is_trusted(address, TRUSTED) is expected
+    assert not is_trusted(address, ())
+
+
+# Ids
+
+
+@given(bits=st.integers(min_value=1 << 64, max_value=(1 << 192) - 1))
+def test_own_ids_are_well_formed_and_find_one_another(bits):
+    assume(bits % (1 << 64))  # W3C Trace Context §3.2.2.3: all zeros is no id
+    found = trace(inbound(seen={"x-request-id": b"theirs", "traceparent": PARENT}), bits)
+    assert TRACEPARENT.fullmatch(found.traceparent)
+    assert found.traceparent.split(b"-")[1] == found.request_id
+    assert found.traceparent.endswith(b"-01")
+    assert found == trace(inbound(PROXY), bits)
+
+
+@pytest.mark.parametrize(
+    ("request_id", "taken"),
+    [(b"a", True), (b"AZ.az_09-", True), (b"x" * 128, True), (b"x" * 129, False), (b"", False), (b"a b", False),
+     (b"a\n", False), (b"a, b", False), (b"<a>", False), (b"\xe9", False)],
+)  # fmt: skip
+def test_request_id_is_taken_from_a_trusted_proxy_if_well_formed(request_id, taken):
+    found = trace(inbound(PROXY, seen={"x-request-id": request_id}), 1 << 191)
+    assert (found.request_id == request_id) is taken
+    assert taken or re.fullmatch(rb"[0-9a-f]{32}", found.request_id)
+
+
+@pytest.mark.parametrize(
+    ("parent", "taken"),
+    [
+        pytest.param(PARENT, True, id="good"),
+        pytest.param(PARENT.upper(), False, id="upper-case"),
+        pytest.param(PARENT + b"-x", False, id="longer"),
+        pytest.param(PARENT + b"\n", False, id="line-end"),
+        pytest.param(b"ff" + PARENT[2:], False, id="version"),
+        pytest.param(PARENT.replace(TRACE_ID, b"0" * 32), False, id="zero-trace"),
+        pytest.param(PARENT.replace(b"b7ad6b7169203331", b"0" * 16), False, id="zero-parent"),
+        pytest.param(PARENT + b", " + PARENT, False, id="twice"),
+    ],
+)
+def test_trace_of_a_trusted_proxy_goes_on_if_well_formed(parent, taken):
+    assert (trace(inbound(PROXY, seen={"traceparent": parent}), 1 << 191).traceparent == parent) is taken
+
+
+# What an upstream receives
+
+
+def head(request: Inbound, route: Route = ROUTE, identified: Identified | None = None, ids: Trace = OURS) -> list[str]:
+    built = build_outbound(request, route, identified, forwarded=forwarding(request, TRUSTED), ids=ids)
+    assert (built.method, built.route) == (request.method, route)
+    return b"".join(built.pieces).decode("latin-1").split("\r\n")
+
+
+def on(*, upstream: dict[str, object] | None = None, **changes: object) -> Route:
+    target = Upstream("api", UPSTREAM.endpoint, **(upstream or {}))  # type: ignore[arg-type]
+    return Route("rest", PathPattern.read("/*"), target, **changes)  # type: ignore[arg-type]
+
+
+def test_head_is_the_clients_fields_then_ours():
+    assert head(inbound(fields=[b"\r\nAccept: ", b"*/*", b"\r\nAccept: ", b"a/b"]), ROUTE, IDENTIFIED) == [
+        "GET /x?y HTTP/1.1",
+        "Host: api.example.com",
+        "Accept: */*",
+        "Accept: a/b",
+        "X-Forwarded-For: 203.0.113.9",
+        "X-Forwarded-Proto: http",
+        "X-Forwarded-Host: api.example.com",
+        "X-Forwarded-Port: 8080",
+        "X-Request-Id: " + "a" * 32,
+        "traceparent: 00-" + "a" * 32 + "-" + "b" * 16 + "-01",
+        "X-User-Id: user_1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("preserve", "host", "sent"),
+    [
+        (True, b"api.example.com", "api.example.com"),
+        (False, b"api.example.com", "upstream:3000"),
+        (True, b"", "upstream:3000"),
+    ],
+    ids=["preserved", "of-the-upstream", "client-without-host"],
+)
+def test_upstream_gets_a_host(preserve, host, sent):
+    assert head(inbound(host=host), on(upstream={"preserve_host": preserve}))[1] == f"Host: {sent}"
+
+
+@pytest.mark.parametrize(
+    ("identified", "identity", "said"),
+    [(IDENTIFIED, True, True), (IDENTIFIED, False, False), (None, True, False)],
+    ids=["known", "upstream-without-identity", "anonymous"],
+)
+def test_identity_is_said_where_there_is_one_and_the_upstream_takes_it(identified, identity, said):
+    assert ("X-User-Id: user_1" in head(inbound(), on(upstream={"identity": identity}), identified)) is said
+
+
+def test_prefixes_change_the_target_and_are_told():
+    route = on(strip_segments=1, stripped=b"/x", add_prefix=b"/v2")
+    lines = head(inbound(), route)
+    assert lines[0] == "GET /v2/?y HTTP/1.1"
+    assert "X-Forwarded-Prefix: /x" in lines
+    assert not any("Prefix" in line for line in head(inbound(), on(add_prefix=b"/v2")))
+    assert head(inbound(), on(strip_segments=1))[0] == "GET /?y HTTP/1.1"
+
+
+@pytest.mark.parametrize(
+    ("peer", "seen", "parent", "goes_on"),
+    [
+        pytest.param(PROXY, {"traceparent": PARENT, "tracestate": b"a=1"}, PARENT, True, id="trusted"),
+        pytest.param(PROXY, {"traceparent": b"bad", "tracestate": b"a=1"}, OURS.traceparent, False, id="begun-anew"),
+        pytest.param(PROXY, {"tracestate": b"a=1"}, OURS.traceparent, False, id="without-parent"),
+        pytest.param(PROXY, {"traceparent": PARENT}, PARENT, False, id="none-sent"),
+        pytest.param(CLIENT, {"traceparent": PARENT, "tracestate": b"a=1"}, PARENT, False, id="untrusted"),
+    ],
+)
+def test_tracestate_goes_on_only_with_the_trace_it_belongs_to(peer, seen, parent, goes_on):
+    assert ("tracestate: a=1" in head(inbound(peer, seen=seen), ids=Trace(b"a", parent))) is goes_on
+
+
+@pytest.mark.parametrize(
+    ("cookie", "forward_token", "sent"),
+    [
+        pytest.param(b"a=1; b=2", False, ["Cookie: a=1; b=2"], id="others"),
+        pytest.param(b"a=1; __session=x; b=2", False, ["Cookie: a=1; b=2"], id="clerks-dropped"),
+        pytest.param(b"__session_abc=x; __client_uat=1; __clerk_db_jwt=y", False, [], id="only-clerks"),
+        pytest.param(b"a=1; __session=x", True, ["Cookie: a=1; __session=x"], id="forward-token"),
+        pytest.param(b"", False, [], id="empty"),
+    ],
+)
+def test_clerks_cookies_stay_here_unless_the_route_forwards_them(cookie, forward_token, sent):
+    lines = head(inbound(seen={"cookie": cookie}), on(forward_token=forward_token))
+    assert [line for line in lines if line.startswith("Cookie")] == sent
+
+
+@pytest.mark.parametrize(
+    ("value", "auth", "forward_token", "goes_on"),
+    [
+        pytest.param(b"Bearer " + JWT, "required", False, False, id="token"),
+        pytest.param(b"Bearer opaque", "required", False, False, id="bearer-that-was-read"),
+        pytest.param(b"Bearer opaque", "optional", False, False, id="bearer-on-optional"),
+        pytest.param(b"Bearer opaque", "public", False, True, id="bearer-nobody-read"),
+        pytest.param(b"Bearer " + JWT, "public", False, False, id="token-on-public"),
+        pytest.param(b"bearer ak_1", "public", False, False, id="machine-token-on-public"),
+        pytest.param(JWT, "public", False, False, id="token-without-scheme"),
+        pytest.param(b"Basic dTpw", "required", False, True, id="other-scheme"),
+        pytest.param(b"", "required", False, True, id="empty"),
+        pytest.param(b"Bearer " + JWT, "required", True, True, id="forward-token"),
+        pytest.param(b"Bearer ak_1", "public", True, True, id="forward-token-on-public"),
+    ],
+)
+def test_authorization_goes_on_unless_it_is_a_credential_of_ours(value, auth, forward_token, goes_on):
+    lines = head(inbound(seen={"authorization": value}), on(auth=auth, forward_token=forward_token))
+    assert ("Authorization: " + value.decode() in lines) is goes_on
+    assert goes_on or not any(line.startswith("Authorization") for line in lines)
+
+
+@given(names=st.lists(respelt(), max_size=5), value=st.sampled_from(["evil", JWT.decode()]))
+def test_upstream_receives_each_identity_and_forwarding_field_once_and_from_us(names, value):
+    found = read(*[(name, value) for name in names])
+    lines = head(inbound(fields=found.fields, seen=found.seen, repeated=found.repeated), ROUTE, IDENTIFIED)
+    assert lines == head(inbound(), ROUTE, IDENTIFIED)
+
+
+def test_two_authorization_fields_are_refused():
+    found = read(("Authorization", "Basic dTpw"), ("authorization", "Bearer x"))
+    with pytest.raises(BadRequest) as refused:
+        refuse_repeated(inbound(seen=found.seen, repeated=found.repeated))
+    assert refused.value.reason == "two-credentials"
+    refuse_repeated(inbound(repeated=frozenset({"cookie"})))
