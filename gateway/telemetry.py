@@ -132,7 +132,12 @@ class Log:
         self._encode: Callable[[Mapping[str, Any]], bytes] = orjson.dumps if form == "json" else console_access
         self._events = structlog.wrap_logger(
             _Lines(writer),
-            processors=[structlog.processors.add_log_level, _stamp, _json if form == "json" else _console],
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.format_exc_info,
+                _stamp,
+                _json if form == "json" else _console,
+            ],
             wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
             cache_logger_on_first_use=True,
         )

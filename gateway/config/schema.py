@@ -226,10 +226,6 @@ class Settings(Section):
     drain_delay_s: Seconds = setting(0, "Seconds between readiness 503 and the end of listening")
 
 
-# Pydantic's own names, which it leaves where a bound meets a validator.
-_BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum"}
-
-
 def json_schema() -> dict[str, Any]:
     """Describe the file for editors: `${VAR}` wherever a value may stand, comma text wherever a list may."""
     schema: dict[str, Any] = _with_variables(Settings.model_json_schema())
@@ -241,7 +237,7 @@ def _with_variables(node: Any) -> Any:
         return [_with_variables(item) for item in node]
     if not isinstance(node, dict):
         return node
-    inner = {_BOUNDS.get(name, name): _with_variables(value) for name, value in node.items() if name != "title"}
+    inner = {name: _with_variables(value) for name, value in node.items() if name != "title"}
     variable = {"type": "string", "pattern": r"\$\{"}
     if inner.get("type") in ("integer", "number", "boolean", "array") or "enum" in inner:
         about = {name: inner.pop(name) for name in ("description", "default") if name in inner}

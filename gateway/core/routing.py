@@ -18,7 +18,7 @@ from gateway.errors import BadRequest, GatewayError, MethodNotAllowed, NoRoute
 # Nothing to decode, no dot that leads a segment, no empty segment: already canonical (RFC 3986 §6.2.2).
 PLAIN = re.compile(r"(?:/(?!\.)[A-Za-z0-9\-._~!$&'()*+,=:@]+)*/?")
 # A triplet, or what belongs into one: a bare % and whatever RFC 3986 §3.3 gives no place in a path.
-ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})?|[^A-Za-z0-9\-._~!$&'()*+,;=:@/]")
+ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~!$&'()*+,;=:@/]")
 UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986 §2.3
 # `/a/..;x/b`, `/a/..%2fb` and `/a/..%3fb` climb on one server or another, so every one of these ends a segment here.
 SEGMENT_ENDS = re.compile(r"/|;|%2F|%3B|%23|%3F")
@@ -195,8 +195,8 @@ def host_name(authority: bytes) -> str:
 def _host_matches(pattern: str, host: str) -> bool:
     if not pattern.startswith("*."):
         return host == pattern
-    label, dot, rest = host.partition(".")
-    return bool(label and dot) and rest == pattern[2:]
+    label, _, rest = host.partition(".")
+    return bool(label) and rest == pattern[2:]
 
 
 def rewrite_target(target: bytes, route: Route) -> bytes:

@@ -6,7 +6,6 @@ touches aiohttp's private names; `tests/web/test_aiohttp_contract.py` names each
 """
 
 import asyncio
-from traceback import format_exception
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
@@ -24,7 +23,7 @@ from gateway.errors import GatewayError, InternalError
 from gateway.net.exchange import Answer
 from gateway.net.wire import WRITE_HIGH, WRITE_LOW, Wire
 from gateway.web import respond
-from gateway.web.local import REQUEST_ID
+from gateway.web.local import CORS, FAULT, REQUEST_ID
 from gateway.web.pipeline import handle
 from gateway.web.read import read_inbound, unreadable
 from gateway.web.upload import NO_UPLOAD, Upload, upload_of
@@ -386,12 +385,12 @@ class Connection(RequestHandler):
         task = self._task_handler or asyncio.current_task()
         writer = StreamWriter(self, self._loop)
         request = own.request_factory(message, payload, self, writer, cast("asyncio.Task[None]", task))
-        request["request_id"], request["cors"] = self.request_id.decode("latin-1"), self.cors
+        request[REQUEST_ID], request[CORS] = self.request_id.decode("latin-1"), self.cors
         self._answered = True
         response, reset = await self._handle_request(request, None, own.request_handler)
         self.status, self.bytes_out = response.status, cast("web.Response", response).body_length
         self._closing |= reset or not response.keep_alive
-        self._note_refusal(request.get("error"))
+        self._note_refusal(request.get(FAULT))
 
     def _note_refusal(self, error: Exception | None) -> None:
         if isinstance(error, GatewayError):

@@ -5,11 +5,14 @@ from typing import Final
 
 from aiohttp import hdrs, web
 
-from gateway.errors import Draining, GatewayError, KeysUnavailable, MethodNotAllowed, NoRoute
+from gateway.errors import Draining, GatewayError, InternalError, KeysUnavailable, MethodNotAllowed, NoRoute
 from gateway.web import respond
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+# What the connection knows of the request, and what it is to log of the answer.
 REQUEST_ID: Final = web.RequestKey("request_id", str)
+CORS: Final = web.RequestKey("cors", bytes)
+FAULT: Final = web.RequestKey("fault", Exception)
 PATHS: Final = frozenset({"/healthz", "/readyz"})
 
 
@@ -44,9 +47,13 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
         return _refusal(request, MethodNotAllowed(tuple(sorted(error.allowed_methods))))
     except web.HTTPException:
         return _refusal(request, NoRoute())
+    except Exception as error:  # whatever is wrong, the client is answered
+        request[FAULT] = error
+        return _refusal(request, InternalError())
 
 
 def _refusal(request: web.Request, error: GatewayError) -> web.Response:
+    request.setdefault(FAULT, error)
     fields = dict(line.strip().split(": ", 1) for line in (raw.decode() for raw in respond.refusal_fields(error)))
     return web.Response(
         status=error.status,
@@ -60,3 +67,5 @@ async def _finish(request: web.Request, response: web.StreamResponse) -> None:
     response.headers[hdrs.CACHE_CONTROL] = "no-store"
     response.headers["X-Request-Id"] = request[REQUEST_ID]
     response.headers.pop(hdrs.SERVER, None)
+    for line in request[CORS].decode("latin-1").split("\r\n")[1:]:
+        response.headers.add(*line.split(": ", 1))

@@ -317,6 +317,11 @@ def test_odd_path_needs_the_consent_of_its_route(raw, oddity):
         assert oddity in (refused.value.detail or "")
 
 
+def test_odd_path_needs_consent_to_all_that_is_odd():
+    with pytest.raises(BadRequest):
+        matched([route("/*", allow_encoded=frozenset({";"}))], "/a;b%2Fc")
+
+
 def test_odd_path_does_not_go_on_to_a_route_that_consents():
     routes = [route("/a/*"), route("/*", allow_encoded=frozenset(ALLOWABLE))]
     with pytest.raises(BadRequest):

@@ -1,0 +1,129 @@
+from pathlib import Path
+
+import pytest
+
+from gateway.config import Unreadable, load
+from gateway.errors import ConfigError
+from tests.config.files import KEY, written
+
+CONFIG = Path(__file__).parents[2] / "config"
+ENOUGH = {"CLERK_PUBLISHABLE_KEY": KEY, "GATEWAY_UPSTREAM": "http://127.0.0.1:3000"}
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """A working directory without a configuration."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_named_file_wins(elsewhere):
+    (elsewhere / "mine.yaml").write_text(written(listen="{port: 1}"))
+    (elsewhere / "other.yaml").write_text(written(listen="{port: 2}"))
+    config = load("mine.yaml", {"GATEWAY_CONFIG": "other.yaml"})
+    assert (config.port, config.source) == (1, "mine.yaml")
+
+
+def test_the_variable_comes_before_the_usual_file(elsewhere):
+    (elsewhere / "config").mkdir()
+    (elsewhere / "config" / "gateway.yaml").write_text(written(listen="{port: 1}"))
+    (elsewhere / "other.yaml").write_text(written(listen="{port: 2}"))
+    assert load(None, {"GATEWAY_CONFIG": "other.yaml"}).port == 2
+    assert load(None, {"GATEWAY_CONFIG": ""}).source == "config/gateway.yaml"
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_without_a_file_the_built_in_one_takes_everything_from_the_environment():
+    config = load(None, ENOUGH)
+    assert (config.source, config.host, config.port, config.cors) == ("built-in", "0.0.0.0", 8080, None)
+    (route,) = config.routes
+    assert (route.auth, route.pattern.matches("/any/path"), route.upstream.endpoint.port) == ("required", True, 3000)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_every_variable_of_the_contract_counts():
+    environ = ENOUGH | {
+        "GATEWAY_HOST": "127.0.0.1",
+        "GATEWAY_PORT": "9000",
+        "GATEWAY_CORS_ORIGINS": "https://a.example, https://*.b.example",
+        "CLERK_AUTHORIZED_PARTIES": "https://a.example,https://b.example",
+        "CLERK_JWT_ISSUER_DOMAIN": "https://clerk.example.com",
+    }
+    config = load(None, environ)
+    assert (config.host, config.port, config.warnings) == ("127.0.0.1", 9000, ())
+    assert config.issuer.token_policy.authorized_parties == {"https://a.example", "https://b.example"}
+    assert config.cors.granted(b"https://x.b.example")
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize(
+    ("name", "capability"),
+    [
+        ("CLERK_SECRET_KEY", "calls to Clerk's Backend API are"),
+        ("CLERK_WEBHOOK_SIGNING_SECRET", "webhooks are"),
+        ("GATEWAY_STORE_URL", "the store is"),
+    ],
+)
+def test_a_variable_for_what_is_not_built_is_one_warning(name, capability):
+    warnings = [warning for warning in load(None, ENOUGH | {name: "whatever"}).warnings if warning.level == "warning"]
+    assert [warning.message for warning in warnings] == [f"{name} is set, but {capability} not available yet: ignored"]
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_cors_of_everybody_goes_without_credentials():
+    config = load(None, ENOUGH | {"GATEWAY_CORS_ORIGINS": "*"})
+    assert config.cors.origins.any
+    assert not config.cors.credentials
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_without_anything_both_missing_variables_are_named():
+    with pytest.raises(ConfigError) as refused:
+        load(None, {})
+    clerk, upstream = map(str, refused.value.findings)
+    assert "CLERK_PUBLISHABLE_KEY=" in clerk
+    assert "CLERK_JWT_ISSUER_DOMAIN=" in clerk
+    assert "GATEWAY_UPSTREAM=http://127.0.0.1:3000" in upstream
+
+
+def test_a_byte_order_mark_does_not_count(elsewhere):
+    (elsewhere / "bom.yaml").write_bytes(b"\xef\xbb\xbf" + written().encode())
+    assert load("bom.yaml", {}).routes
+
+
+@pytest.mark.parametrize(
+    ("name", "fragment"),
+    [
+        pytest.param("missing.yaml", "No such file", id="missing"),
+        pytest.param(".", "Is a directory", id="directory"),
+        pytest.param("latin.yaml", "not UTF-8", id="not-utf-8"),
+        pytest.param("broken.yaml", "not YAML", id="not-yaml"),
+        pytest.param("a\0b", "not a file name", id="no-name"),
+    ],
+)
+def test_what_cannot_be_read_is_unreadable(elsewhere, name, fragment):
+    (elsewhere / "latin.yaml").write_bytes("# ä".encode("latin-1"))
+    (elsewhere / "broken.yaml").write_text("a: [")
+    with pytest.raises(Unreadable, match=fragment):
+        load(name, {})
+
+
+def test_findings_are_not_unreadable(elsewhere):
+    (elsewhere / "f.yaml").write_text("a: 1")
+    with pytest.raises(ConfigError) as refused:
+        load("f.yaml", {})
+    assert not isinstance(refused.value, Unreadable)
+
+
+def test_the_file_of_dev_is_good():
+    environ = {"GATEWAY_DEV_ISSUER": "http://127.0.0.1:8081", "GATEWAY_DEV_UPSTREAM": "http://127.0.0.1:8082"}
+    config = load(str(CONFIG / "dev.yaml"), environ | {"GATEWAY_PORT": "9000"})
+    assert [route.name for route in config.routes] == ["page", "public", "optional", "admin", "template", "rest"]
+    assert (config.host, config.port, config.logs.format) == ("127.0.0.1", 9000, "console")
+    assert "http://localhost:9000" in config.issuer.token_policy.authorized_parties
+    assert [warning.key for warning in config.warnings] == ["clerk.issuer"]
+
+
+def test_the_example_for_production_is_good_and_has_nothing_to_warn_of():
+    config = load(str(CONFIG / "production.example.yaml"), {"CLERK_PUBLISHABLE_KEY": KEY})
+    assert config.warnings == ()
