@@ -196,12 +196,14 @@ class Wire(asyncio.Protocol):
         return None
 
     def _head_came(self) -> None:
-        if self._is_head and not self.complete:
-            # llhttp cannot be told that this answers HEAD and would eat the next head as a body.
-            self.complete = True
+        if self._is_head:
+            # llhttp cannot be told that this answers HEAD and would eat the next head as a body. One that came all the
+            # same never reaches the client (RFC 9110 §9.3.2), and nobody knows where it ends.
             self.keep = self.keep and not self.body
             self.body.clear()
-            self._new_parser()
+            if not self.complete:
+                self.complete = True
+                self._new_parser()
         self._wake()
 
     def _flush(self) -> None:

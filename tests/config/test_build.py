@@ -43,7 +43,9 @@ def test_everything_is_taken_as_written():
         pytest.param({"public_url": "api.example.com"}, "public_url", "must begin with http", id="public-url"),
         pytest.param({"public_url": "https://a.example?x"}, "public_url", "query", id="public-url-query"),
         pytest.param({"trusted_proxies": "['*']"}, "trusted_proxies", "choose its own address", id="any-proxy"),
-        pytest.param({"trusted_proxies": "[10.0.0.1/8]"}, "trusted_proxies", "write 10.0.0.0/8", id="address-of-network"),
+        pytest.param(
+            {"trusted_proxies": "[10.0.0.1/8]"}, "trusted_proxies", "write 10.0.0.0/8", id="address-of-network"
+        ),
         pytest.param({"trusted_proxies": "[10.0.0.0/33]"}, "trusted_proxies", "is not a network", id="no-network"),
         pytest.param({"limits": "{header_bytes: 8191}"}, "limits.header_bytes", "greater than", id="header-bytes"),
         pytest.param({"limits": "{headers: 15}"}, "limits.headers", "greater than", id="headers"),

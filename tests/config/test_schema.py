@@ -19,7 +19,11 @@ def commented_in(text):
     for line in text.splitlines():
         body = line.lstrip()
         indent = line[: len(line) - len(body)]
-        if body.startswith("# ") and body[2:].lstrip().partition(":")[0].replace("_", "").isalpha() and ": " in body + " ":
+        if (
+            body.startswith("# ")
+            and body[2:].lstrip().partition(":")[0].replace("_", "").isalpha()
+            and ": " in body + " "
+        ):
             body = body[2:]
         lines.append(indent + body)
     return "\n".join(lines)
@@ -42,7 +46,9 @@ def sections(annotation: Any, star: str = "") -> list[tuple[type[BaseModel], str
     return [pair for part in getattr(annotation, "__args__", ()) for pair in sections(part, star)]
 
 
-def written_keys(tree: Any, at: str = "", stars: frozenset[str] = frozenset({"upstreams", "routes", "issuers"})) -> set[str]:
+def written_keys(
+    tree: Any, at: str = "", stars: frozenset[str] = frozenset({"upstreams", "routes", "issuers"})
+) -> set[str]:
     found = set()
     for name, value in tree.items():
         found.add(f"{at}{name}")
@@ -57,13 +63,21 @@ def written_keys(tree: Any, at: str = "", stars: frozenset[str] = frozenset({"up
 def test_the_contract_and_the_schema_have_the_same_keys():
     own = {key for key in keys(Settings) if not key.startswith("issuers.")}
     # Sections that the contract's off values leave empty.
-    empty = ("listen.tls.", "upstreams.*.targets.", "upstreams.*.webhooks.", "routes.*.cors.", "routes.*.require.max_age_min.")
+    empty = (
+        "listen.tls.",
+        "upstreams.*.targets.",
+        "upstreams.*.webhooks.",
+        "routes.*.cors.",
+        "routes.*.require.max_age_min.",
+    )
     assert {key for key in own if not key.startswith(empty)} == written_keys(yaml.safe_load(EVERY_KEY))
 
 
 def test_the_built_in_file_shows_every_key():
     text = (CONFIG / "gateway.yaml").read_text()
-    missing = {key for key in keys(Settings) if f"{key.rpartition('.')[2]}:" not in text and not key.startswith("issuers.")}
+    missing = {
+        key for key in keys(Settings) if f"{key.rpartition('.')[2]}:" not in text and not key.startswith("issuers.")
+    }
     assert missing == {"routes.*.require.max_age_min.first", "routes.*.require.max_age_min.second"} & missing
     mentioned = {"routes.*.require.permission", "routes.*.require.plan"}
     assert all(key.rpartition(".")[2] in text for key in mentioned)

@@ -26,7 +26,9 @@ def test_a_good_file_is_summed_up(tmp_path):
 
 
 def test_a_file_without_an_issuer_says_so(tmp_path):
-    text = written(clerk="{}", routes="[{path: /a, upstream: api, auth: public}, {path: /b, upstream: api, auth: public}]")
+    text = written(
+        clerk="{}", routes="[{path: /a, upstream: api, auth: public}, {path: /b, upstream: api, auth: public}]"
+    )
     assert judged(tmp_path, text)[1] == ["gateway.yaml is good: 2 routes, no issuer, 1 upstream"]
 
 

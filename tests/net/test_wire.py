@@ -1,0 +1,250 @@
+"""A wire alone: what it makes of an answer, when it can be used again, how it holds the flow."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.errors import BadUpstreamResponse, UpstreamTimeout
+from gateway.net.deadlines import Deadlines
+from gateway.net.wire import Wire
+from tests.fakes.gateway import Clock
+
+GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+
+
+class Transport:
+    """As much of a transport as a wire uses; says what was done to it."""
+
+    def __init__(self) -> None:
+        self.written, self.aborted, self.reading = b"", False, True
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def set_write_buffer_limits(self, high: int, low: int) -> None:
+        assert high > low
+
+
+class Pieces:
+    """A sink that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+
+    def body(self, data: bytes) -> None:
+        self.taken.append(data)
+
+
+class Bench:
+    """A wire on a transport of ours, its clock, and who was told that it is gone."""
+
+    def __init__(self) -> None:
+        self.clock, self.lost = Clock(1000.0), []
+        self.deadlines = Deadlines(self.clock)
+        self.transport: Any = Transport()
+        self.wire = Wire(self.deadlines, self.lost.append)
+        self.wire.connection_made(self.transport)
+
+    def ask(self, *, is_head: bool = False) -> "asyncio.Future[None]":
+        return self.wire.send(b"GET", is_head=is_head, response_s=30)
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock.seconds += seconds
+        self.deadlines.sweep()
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    return Bench()
+
+
+async def test_a_small_answer_is_whole_at_one_wake_up(bench: Bench) -> None:
+    answered = bench.ask()
+    bench.wire.data_received(GOOD)
+    await answered
+    wire = bench.wire
+    assert (wire.status, wire.length, wire.body, wire.complete, wire.fault) == (200, 2, [b"hi"], True, None)
+    assert wire.finish(idle_s=4)
+
+
+async def test_what_comes_before_the_relay_begins_is_not_lost(bench: Bench) -> None:
+    answered = bench.ask()
+    bench.wire.data_received(GOOD[:-2])
+    await answered
+    bench.wire.data_received(b"h")
+    sink = Pieces()
+    ended = bench.wire.relay(sink, idle_s=9)
+    bench.wire.data_received(b"i")
+    await ended
+    assert (sink.taken, bench.wire.fault) == ([b"h", b"i"], None)
+
+
+async def test_a_fault_between_head_and_relay_ends_the_relay(bench: Bench) -> None:
+    answered = bench.ask()
+    bench.wire.data_received(GOOD[:-2])
+    await answered
+    bench.wire.connection_lost(None)
+    await bench.wire.relay(Pieces(), idle_s=9)
+    assert isinstance(bench.wire.fault, BadUpstreamResponse)
+    assert bench.lost == [bench.wire]
+
+
+async def test_an_end_of_connection_is_an_end_only_without_a_length_and_without_an_error(bench: Bench) -> None:
+    for error, complete in ((None, True), (ConnectionResetError(), False)):
+        other = Bench()
+        answered = other.ask()
+        other.wire.data_received(b"HTTP/1.1 200 OK\r\n\r\nhi")
+        await answered
+        other.wire.connection_lost(error)
+        assert (other.wire.complete, other.wire.fault is None) == (complete, complete)
+        assert not other.wire.finish(idle_s=4)
+
+
+async def test_a_truncated_chunked_answer_is_no_end(bench: Bench) -> None:
+    answered = bench.ask()
+    bench.wire.data_received(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n")
+    await answered
+    bench.wire.connection_lost(None)
+    assert not bench.wire.complete
+
+
+@pytest.mark.parametrize(
+    ("answer", "reusable"),
+    [
+        pytest.param(GOOD, True, id="keep-alive"),
+        pytest.param(GOOD.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), False, id="close"),
+        pytest.param(GOOD.replace(b"HTTP/1.1", b"HTTP/1.0"), False, id="http-1.0"),
+        pytest.param(GOOD[:-1], False, id="half-read"),
+    ],
+)
+async def test_only_a_whole_answer_on_a_lasting_connection_leaves_it_reusable(
+    bench: Bench, answer: bytes, reusable: bool
+) -> None:
+    answered = bench.ask()
+    bench.wire.data_received(answer)
+    await answered
+    assert bench.wire.finish(idle_s=4) is reusable
+    assert bench.transport.aborted is not reusable
+
+
+async def test_a_body_behind_an_answer_to_head_ends_the_connection(bench: Bench) -> None:
+    answered = bench.ask(is_head=True)
+    bench.wire.data_received(GOOD)
+    await answered
+    assert (bench.wire.length, bench.wire.body) == (2, [])
+    assert not bench.wire.finish(idle_s=4)
+
+
+async def test_a_cut_body_behind_an_answer_to_head_ends_it_too(bench: Bench) -> None:
+    answered = bench.ask(is_head=True)
+    bench.wire.data_received(GOOD[:-1])
+    await answered
+    assert (bench.wire.complete, bench.wire.body) == (True, [])
+    assert not bench.wire.finish(idle_s=4)
+
+
+async def test_a_second_exchange_begins_clean(bench: Bench) -> None:
+    for body in (b"hi", b"ho"):
+        answered = bench.ask()
+        bench.wire.data_received(b"HTTP/1.1 200 OK\r\nX: %b\r\nContent-Length: 2\r\n\r\n%b" % (body, body))
+        await answered
+        assert (bench.wire.body, bench.wire.head) == ([body], [b"\r\nX: ", body])
+        assert bench.wire.finish(idle_s=4)
+
+
+async def test_bytes_nobody_asked_for_end_the_connection(bench: Bench) -> None:
+    bench.wire.data_received(GOOD)
+    assert bench.transport.aborted
+
+
+async def test_deadlines_of_head_body_and_idleness(bench: Bench) -> None:
+    answered = bench.ask()
+    bench.pass_time(31)
+    await answered
+    assert isinstance(bench.wire.fault, UpstreamTimeout)
+
+    other = Bench()
+    answered = other.ask()
+    other.wire.data_received(GOOD[:-2])
+    await answered
+    ended = other.wire.relay(Pieces(), idle_s=9)
+    other.pass_time(8)
+    other.wire.data_received(b"h")
+    other.pass_time(8)
+    assert not ended.done()  # each piece gives it new time
+    other.pass_time(2)
+    await ended
+    assert isinstance(other.wire.fault, UpstreamTimeout)
+
+    idle = Bench()
+    answered = idle.ask()
+    idle.wire.data_received(GOOD)
+    await answered
+    assert idle.wire.finish(idle_s=4)
+    idle.pass_time(5)
+    assert idle.transport.aborted
+
+
+async def test_a_held_wire_reads_nothing_and_does_not_time_out(bench: Bench) -> None:
+    answered = bench.ask()
+    bench.wire.data_received(GOOD[:-2])
+    await answered
+    ended = bench.wire.relay(Pieces(), idle_s=9)
+    bench.wire.hold()
+    assert not bench.transport.reading
+    bench.pass_time(100)
+    assert not ended.done()
+    bench.wire.unhold()
+    assert bench.transport.reading
+    bench.pass_time(10)
+    await ended
+
+
+async def test_waiting_for_the_endpoint_to_read_ends_with_the_connection(bench: Bench) -> None:
+    bench.wire.pause_writing()
+    waiting = asyncio.ensure_future(bench.wire.drained())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    bench.wire.resume_writing()
+    await waiting
+    bench.wire.pause_writing()
+    waiting = asyncio.ensure_future(bench.wire.drained())
+    await asyncio.sleep(0)
+    bench.wire.connection_lost(None)
+    await waiting
+
+
+async def test_writing_to_a_connection_that_is_gone_is_no_error(bench: Bench) -> None:
+    bench.wire.abort()
+    bench.wire.write(b"x")
+    bench.wire.connection_lost(None)
+    bench.wire.write(b"x")
+    bench.wire.hold()
+    bench.wire.abort()
+    assert bench.transport.written == b""
+
+
+async def test_the_memory_of_field_names_is_bounded(bench: Bench) -> None:
+    from gateway.net import wire
+
+    for number in range(0, 3 * wire.REMEMBERED_NAMES, 100):
+        answered = bench.ask()
+        fields = b"".join(b"X-%d: 1\r\n" % at for at in range(number, number + 100))
+        bench.wire.data_received(b"HTTP/1.1 200 OK\r\n" + fields + b"Content-Length: 0\r\n\r\n")
+        await answered
+        assert len(bench.wire.head) == 200
+        bench.wire.finish(idle_s=4)
+    assert len(wire._judged) <= wire.REMEMBERED_NAMES
