@@ -45,7 +45,7 @@ def validated(tree: dict[str, Any], report: Report) -> Settings:
         for error, path in zip(errors, paths, strict=True):
             _note(error, path, report)
         # From the end, so that indexes stay true. Each round takes something away, so there is a last one.
-        for path in reversed(paths):
+        for path in reversed(dict.fromkeys(paths)):
             discard(tree, path)
 
 
@@ -103,12 +103,10 @@ def discard(tree: Any, path: Path) -> None:
     """Take a value out of the tree, as if it had not been written. Places keep their numbers."""
     *above, last = path
     for part in above:
-        if not _has(tree, part):
-            return
         tree = tree[part]
     if isinstance(tree, dict):
         tree.pop(last, None)
-    elif isinstance(tree, list):
+    else:
         _discard_item(tree, int(last))
 
 
@@ -116,5 +114,5 @@ def _discard_item(items: list[Any], index: int) -> None:
     # An empty mapping keeps the place of a section: `routes[3]` must still be the fourth. A list of texts just shrinks.
     if any(isinstance(item, Mapping) for item in items) and items[index] != {}:
         items[index] = {}
-    elif index < len(items):
+    else:
         del items[index]

@@ -2,7 +2,8 @@ from ipaddress import ip_network
 
 import pytest
 
-from gateway.config import Limits, LogPolicy
+from gateway.config import LogPolicy
+from gateway.core.model import Limits
 from tests.config.files import findings, loaded, only, written
 
 

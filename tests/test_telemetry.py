@@ -1,0 +1,79 @@
+"""Lines in order, nothing lost that can be kept, nothing waited for."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from gateway.telemetry import HELD_BYTES, LineWriter, Log
+
+ACCESS = {
+    "ts": "2026-01-01T12:00:00.000Z", "level": "info", "event": "request", "method": "GET", "path": "/a\x1b[31m",
+    "status": 401, "route": "rest", "user": None, "code": "invalid_token", "reason": "token-expired", "duration_s": 0.0015,
+}  # fmt: skip
+
+
+def opened(path: Path) -> LineWriter:
+    return LineWriter(os.open(path, os.O_CREAT | os.O_WRONLY))
+
+
+def test_events_and_access_lines_keep_their_order(tmp_path: Path) -> None:
+    log = Log(opened(tmp_path / "log"))
+    log.event("first", number=1)
+    log.access(ACCESS)
+    log.event("last", level="error")
+    log.close()
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["first", "request", "last"]
+    assert [line["level"] for line in lines] == ["info", "info", "error"]
+    assert lines[0]["number"] == 1
+
+
+def test_a_level_that_is_not_wanted_is_not_written(tmp_path: Path) -> None:
+    log = Log(opened(tmp_path / "log"), level="warning")
+    log.event("quiet")
+    log.event("loud", level="warning")
+    log.close()
+    assert [json.loads(line)["event"] for line in (tmp_path / "log").read_text().splitlines()] == ["loud"]
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_controls_are_escaped(tmp_path: Path, form: str) -> None:
+    log = Log(opened(tmp_path / "log"), form=form)
+    log.event("bad", said="a\nb\x1b[31m")
+    log.access(ACCESS)
+    log.close()
+    text = (tmp_path / "log").read_text()
+    assert text.count("\n") == 2
+    assert "\x1b" not in text
+
+
+def test_a_person_reads_status_path_and_reason(tmp_path: Path) -> None:
+    log = Log(opened(tmp_path / "log"), form="console")
+    log.access(ACCESS | {"path": "/a"})
+    log.close()
+    assert (tmp_path / "log").read_text() == "12:00:00 401 GET /a rest - 1.5ms invalid_token token-expired\n"
+
+
+def test_a_reader_that_does_not_read_holds_up_nothing_and_what_is_dropped_is_counted() -> None:
+    reading, writing = os.pipe()
+    writer = LineWriter(writing)
+    line = b"x" * 65_535
+    for _ in range(HELD_BYTES // 65_536 + 50):
+        writer.line(line)
+    writer.flush()
+    assert writer.dropped > 0
+    os.close(reading)  # nobody will ever read: the thread's write fails, and it ends
+    writer.close(5)
+    os.close(writing)
+
+
+def test_an_exception_is_written_with_its_trace(tmp_path: Path) -> None:
+    log = Log(opened(tmp_path / "log"))
+    try:
+        raise ZeroDivisionError("ours")
+    except ZeroDivisionError as error:
+        log.event("request_failed", level="error", exc_info=error)
+    log.close()
+    assert "ZeroDivisionError: ours" in json.loads((tmp_path / "log").read_text())["exception"]

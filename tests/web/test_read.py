@@ -1,0 +1,72 @@
+"""From parsed message to `Inbound`; the refusals are seen on the wire in `tests/wire/test_hostile_requests.py`."""
+
+from typing import Any
+
+import pytest
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.http_writer import HttpVersion
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from gateway.core.headers import FieldRules
+from gateway.core.model import Peer
+from gateway.errors import BadRequest, HeadersTooLarge
+from gateway.web.read import read_inbound, unreadable
+
+PEER = Peer("192.0.2.1", trusted=False, scheme="http", port=80)
+RULES = FieldRules("X-User-")
+
+
+def message(target: str, *fields: tuple[bytes, bytes], **changes: Any) -> RawRequestMessage:
+    empty = CIMultiDictProxy(CIMultiDict[str]())
+    parsed = RawRequestMessage(
+        "GET", target, HttpVersion(1, 1), empty, ((b"Host", b"a"), *fields), False, None, False, False, URL("/")
+    )
+    return parsed._replace(**changes)
+
+
+@pytest.mark.parametrize(
+    ("target", "sent", "path", "authority"),
+    [
+        ("/a?b=%2F&c", b"/a?b=%2F&c", "/a", b"a"),
+        ("/a?", b"/a?", "/a", b"a"),
+        ("http://B.example/x?y", b"/x?y", "/x", b"B.example"),
+        ("HTTPS://b:81", b"/", "/", b"b:81"),
+        ("http://b?q", b"/?q", "/", b"b"),
+    ],
+)
+def test_the_target_stays_as_it_came(target: str, sent: bytes, path: str, authority: bytes) -> None:
+    inbound = read_inbound(message(target), PEER, RULES, header_bytes=8192)
+    assert (inbound.target, inbound.path, inbound.authority) == (sent, path, authority)
+
+
+def test_identity_fields_are_gone_before_anything_reads_them() -> None:
+    inbound = read_inbound(message("/", (b"X_User.Id", b"evil"), (b"Accept", b"*/*")), PEER, RULES, header_bytes=8192)
+    assert inbound.fields == [b"\r\nAccept: ", b"*/*"]
+
+
+def test_an_http_10_client_need_not_name_a_host() -> None:
+    old = message("/", version=HttpVersion(1, 0), raw_headers=())
+    assert read_inbound(old, PEER, RULES, header_bytes=8192).authority == b""
+    with pytest.raises(BadRequest):
+        read_inbound(message("/", raw_headers=()), PEER, RULES, header_bytes=8192)
+
+
+def test_a_websocket_offer_is_told() -> None:
+    offer = message("/", (b"Connection", b"Upgrade"), (b"Upgrade", b"WebSocket"), upgrade=True)
+    assert read_inbound(offer, PEER, RULES, header_bytes=8192).upgrade
+
+
+def test_the_sum_of_a_head_is_bounded() -> None:
+    fields = tuple((b"X-%d" % number, b"x" * 100) for number in range(10))
+    read_inbound(message("/", *fields), PEER, RULES, header_bytes=1200)
+    with pytest.raises(HeadersTooLarge):
+        read_inbound(message("/", *fields), PEER, RULES, header_bytes=1000)
+
+
+def test_what_the_parser_refused_is_told_apart() -> None:
+    assert isinstance(unreadable(LineTooLong(b"x", 1)), HeadersTooLarge)
+    assert isinstance(unreadable(BadHttpMessage("Too many headers received")), HeadersTooLarge)
+    assert isinstance(unreadable(BadHttpMessage("Bearer secret")), BadRequest)
+    assert "secret" not in str(unreadable(BadHttpMessage("Bearer secret")).detail)

@@ -1,0 +1,85 @@
+"""Answers as bytes: framing made anew, refusals in the contract's form."""
+
+import json
+
+import pytest
+
+from gateway.errors import BadRequest, GatewayError, InvalidToken, KeysUnavailable, MethodNotAllowed, MissingCredential
+from gateway.net.exchange import Answer
+from gateway.web import respond
+
+
+def answer(*, status: int = 200, length: int | None = None, body: bytes = b"", complete: bool = False) -> Answer:
+    return Answer(status, b"OK", [], [], length, body, complete)
+
+
+@pytest.mark.parametrize(
+    ("given", "is_head", "http_10", "framing", "chunked"),
+    [
+        pytest.param(answer(body=b"hi", complete=True), False, False, b"\r\nContent-Length: 2", False, id="whole"),
+        pytest.param(answer(length=9), False, False, b"\r\nContent-Length: 9", False, id="length"),
+        pytest.param(answer(), False, False, b"\r\nTransfer-Encoding: chunked", True, id="unknown"),
+        pytest.param(answer(), False, True, b"", False, id="unknown-for-1.0"),
+        pytest.param(answer(length=9, complete=True), True, False, b"\r\nContent-Length: 9", False, id="head"),
+        pytest.param(answer(complete=True), True, False, b"", False, id="head-unknown"),
+        pytest.param(answer(status=204, complete=True), False, False, b"", False, id="204"),
+        pytest.param(
+            answer(status=304, length=9, complete=True), False, False, b"\r\nContent-Length: 9", False, id="304"
+        ),
+    ],
+)
+def test_framing(given: Answer, is_head: bool, http_10: bool, framing: bytes, chunked: bool) -> None:
+    assert respond.framing(given, is_head=is_head, http_10=http_10) == framing
+    assert respond.is_chunked(given, is_head=is_head, http_10=http_10) is chunked
+
+
+def kinds() -> list[type[GatewayError]]:
+    return sorted(GatewayError.__subclasses__(), key=lambda kind: kind.__name__)
+
+
+@pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.__name__)
+def test_every_refusal_is_a_whole_answer(kind: type[GatewayError]) -> None:
+    data = respond.refusal(kind(), request_id=b"r1", cors=b"\r\nVary: Origin", connection=respond.CLOSE)
+    head, _, body = data.partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    told = json.loads(body)
+    assert lines[0] == f"HTTP/1.1 {kind.status} {kind.title}"
+    assert f"Content-Length: {len(body)}" in lines
+    assert {"Content-Type: application/problem+json", "Cache-Control: no-store", "X-Request-Id: r1", "Vary: Origin",
+            "Connection: close"} <= set(lines)  # fmt: skip
+    assert (told["status"], told["code"], told["request_id"], told["type"]) == (
+        kind.status,
+        kind.code,
+        "r1",
+        "about:blank",
+    )
+
+
+def test_statuses_and_codes_are_the_contracts() -> None:
+    assert {(kind.status, kind.code) for kind in kinds()} == {
+        (400, "bad_request"), (401, "missing_credential"), (401, "invalid_token"), (403, "forbidden"),
+        (404, "no_route"), (405, "method_not_allowed"), (408, "request_timeout"), (413, "body_too_large"),
+        (417, "expectation_failed"), (431, "headers_too_large"), (500, "internal_error"), (501, "not_implemented"),
+        (502, "upstream_unreachable"), (502, "bad_upstream_response"), (503, "keys_unavailable"), (503, "overloaded"),
+        (503, "draining"), (504, "upstream_timeout"),
+    }  # fmt: skip
+
+
+def test_what_a_status_asks_for_is_there() -> None:
+    assert respond.refusal_fields(MissingCredential()) == [b"\r\nWWW-Authenticate: Bearer"]
+    assert respond.refusal_fields(InvalidToken("token-expired")) == [
+        b'\r\nWWW-Authenticate: Bearer error="invalid_token", error_description="token-expired"'
+    ]
+    assert respond.refusal_fields(MethodNotAllowed(("GET", "HEAD"))) == [b"\r\nAllow: GET, HEAD"]
+    assert respond.refusal_fields(KeysUnavailable()) == [b"\r\nRetry-After: 5"]
+
+
+def test_details_are_for_the_log_alone() -> None:
+    data = respond.refusal(BadRequest("path", detail="inside"), request_id=b"r", cors=b"", connection=b"")
+    assert b"inside" not in data
+    assert b'"reason":"path"' in data
+
+
+def test_a_refusal_of_head_has_no_body() -> None:
+    data = respond.refusal(BadRequest(), request_id=b"r", cors=b"", connection=b"", is_head=True)
+    assert data.endswith(b"\r\n\r\n")
