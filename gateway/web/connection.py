@@ -97,7 +97,9 @@ class Connection(RequestHandler):
         else:
             return self._further(data)
         self._head_bytes = 0
-        return super().data_received(data)
+        super().data_received(data)
+        self._more = bool(self._messages) and self._messages[-1][1] is EMPTY_PAYLOAD and not data.endswith(b"\r\n\r\n")
+        return None
 
     def _further(self, data: bytes) -> None:
         """Take bytes that are not the beginning of a request on a waiting connection."""
@@ -108,7 +110,7 @@ class Connection(RequestHandler):
         if in_body:
             self._break_off_upload()
         elif len(self._messages) > queued:
-            self._more, self._head_bytes = True, 0
+            self._more, self._head_bytes = not data.endswith(b"\r\n\r\n"), 0
         else:
             self._more = True
             self._head_bytes += len(data)
@@ -176,7 +178,7 @@ class Connection(RequestHandler):
                     await self._arrival()
                 message, payload = self._messages.popleft()
                 self._consumed()
-                self._phase, self.deadline, self._more = BUSY, 0.0, False
+                self._phase, self.deadline = BUSY, 0.0
                 await self._serve(message, payload)
                 if self._paused:
                     await self._drain_helper()  # a client that asks and never reads would fill our memory
@@ -192,9 +194,11 @@ class Connection(RequestHandler):
                 self._hang_up()
 
     def _await_next(self) -> None:
-        limits = self._listener.limits
-        self._phase = HEAD if self._more else IDLE
-        self.deadline = self._listener.after(limits.header_read_s if self._more else limits.keepalive_s)
+        if self._messages:
+            return
+        limits, more = self._listener.limits, self._more
+        self._phase, self._more = HEAD if more else IDLE, False
+        self.deadline = self._listener.after(limits.header_read_s if more else limits.keepalive_s)
 
     async def _arrival(self) -> None:
         self._waiter = self._loop.create_future()

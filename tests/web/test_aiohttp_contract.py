@@ -75,7 +75,7 @@ async def test_limits_are_told_apart_by_what_is_raised(data: bytes, is_fault: ob
 
 
 def test_an_error_is_status_cause_and_text() -> None:
-    assert _ErrInfo._fields == ("status", "exc", "message")
+    assert list(inspect.signature(_ErrInfo).parameters) == ["status", "exc", "message"]
 
 
 def test_the_task_is_made_inside_connection_made() -> None:
@@ -84,7 +84,7 @@ def test_the_task_is_made_inside_connection_made() -> None:
     assert source.index("super().connection_made") < source.index("self.start()")
 
 
-def test_own_requests_can_be_made() -> None:
+async def test_own_requests_can_be_made() -> None:
     server = web.Server(lambda _request: None)  # type: ignore[arg-type,return-value]
     assert callable(server.request_factory)
     assert callable(server.request_handler)

@@ -25,9 +25,15 @@ class Patience:
         self.waiting -= 1
 
 
+class Connected(asyncio.Transport):
+    """As much of a connection as a reader asks for."""
+
+
 def payload(*pieces: bytes, end: bool = True) -> StreamReader:
     loop = asyncio.get_running_loop()
-    reader = StreamReader(BaseProtocol(loop), 2**16, loop=loop)
+    protocol = BaseProtocol(loop)
+    protocol.connection_made(Connected())
+    reader = StreamReader(protocol, 2**16, loop=loop)
     for piece in pieces:
         reader.feed_data(piece)
     if end:
