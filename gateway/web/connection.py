@@ -141,7 +141,8 @@ class Connection(RequestHandler):
 
     def pause_writing(self) -> None:  # noqa: D102
         super().pause_writing()
-        self._phase, self.deadline = STALLED, self._listener.after(self._stall_s())
+        patience_s = self.route.idle_s if self.route is not None else self._listener.limits.keepalive_s
+        self._phase, self.deadline = STALLED, self._listener.after(patience_s)
         if self.wire is not None:
             self.wire.hold()
 
@@ -344,15 +345,10 @@ class Connection(RequestHandler):
         if self._answered:
             return self.abort()  # a second head inside the first one's body would be response splitting
         self._answered, self.status = True, error.status
-        if not self.upload.finished:
-            self._closing = True
-        connection = self._connection()
-        self._write(
-            respond.refusal(
-                error, request_id=self.request_id, cors=self.cors, connection=connection, is_head=self._is_head
-            )
-        )
-        return None
+        self._closing |= not self.upload.finished
+        ids, connection = self.request_id, self._connection()
+        data = respond.refusal(error, request_id=ids, cors=self.cors, connection=connection, is_head=self._is_head)
+        return self._write(data)
 
     def _note_origin(self) -> None:
         """A request that was not even read is answered too; the page that sent it, if one did, may know why."""
@@ -373,9 +369,6 @@ class Connection(RequestHandler):
         """Stop that clock."""
         if self._phase is UPLOAD:
             self._phase, self.deadline = BUSY, 0.0
-
-    def _stall_s(self) -> float:
-        return self.route.idle_s if self.route is not None else self._listener.limits.keepalive_s
 
     # --- the gateway's own addresses ---------------------------------------------------------------------------------
 

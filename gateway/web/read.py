@@ -12,7 +12,7 @@ from gateway.core.model import Inbound, Peer
 from gateway.errors import BadRequest, ExpectationFailed, GatewayError, HeadersTooLarge, MethodNotAllowed
 
 # RFC 9110 §7.2 as far as names and addresses go that anybody uses: no user information, no percent-encoding.
-AUTHORITY = re.compile(rb"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+AUTHORITY = re.compile(rb"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 ABSOLUTE = re.compile(r"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
 REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
 USUAL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
