@@ -6,7 +6,7 @@ RUN := $(UV) run --frozen
 .PHONY: dev test lint schema e2e help ensure-uv
 help: ; @grep -E '^# [a-z]+:' Makefile | sed 's/^# /  make /'
 
-.uv/bin/uv: ; python3 -m pip install --quiet --disable-pip-version-check --target .uv 'uv>=0.9'
+.uv/bin/uv: ; python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target .uv 'uv>=0.9'
 ensure-uv: $(if $(filter .uv/bin/uv,$(UV)),.uv/bin/uv)
 
 # dev: a local issuer, a sample upstream and the gateway in front of it, on this machine

@@ -34,8 +34,8 @@ class Deadlines:
 
     def start(self) -> None:
         """Sweep from now on, until `stop`."""
-        self.sweep()
         self._handle = asyncio.get_running_loop().call_later(SWEEP_S, self.start)
+        self.sweep()  # last: whatever goes wrong in it, the next one comes
 
     def stop(self) -> None:
         """Sweep no more."""

@@ -84,44 +84,41 @@ async def forward(pool: Pool, client: Client, outbound: Outbound) -> None:
     upload.admit(route.max_body_bytes)
     client.endpoint = pool.endpoint.label
     data = b"".join((*outbound.pieces, upload.framing, b"\r\n\r\n", upload.whole or b""))
-    wire = pool.take() or await pool.connect(route.connect_s)
     began = client.clock()
     try:
-        await _attempt(wire, client, outbound, data)
-    except StaleConnection as stale:
-        pool.give_back(wire)
+        if await _attempt(pool, pool.take() or await pool.connect(route.connect_s), client, outbound, data):
+            return
         if outbound.method not in IDEMPOTENT or upload.whole is None:
-            raise BadUpstreamResponse(detail="the upstream closed the connection it had kept open") from stale
-        wire = await pool.connect(route.connect_s)
-        await _attempt(wire, client, outbound, data)
+            raise BadUpstreamResponse(detail="the upstream closed the connection it had kept open")
+        await _attempt(pool, await pool.connect(route.connect_s), client, outbound, data)
     finally:
         client.upstream_s = client.clock() - began
-        client.wire = None
-        pool.give_back(wire)
 
 
-class StaleConnection(Exception):
-    """A connection that was kept open went away before the first byte of its answer."""
-
-
-async def _attempt(wire: Wire, client: Client, outbound: Outbound, data: bytes) -> None:
+async def _attempt(pool: Pool, wire: Wire, client: Client, outbound: Outbound, data: bytes) -> bool:
+    """Carry the exchange out on this wire; False if it was a kept one that went away before its first byte."""
     route, upload = outbound.route, client.upload
-    reused = not wire.fresh
     pump: asyncio.Task[None] | None = None
     answered = wire.send(data, is_head=outbound.method == "HEAD", response_s=route.response_s)
     if upload.whole is None:
+        wire.deadline = 0.0  # the upstream's time to answer only begins once it has everything
         pump = asyncio.get_running_loop().create_task(_pump(upload, wire, route))
     try:
         await answered
+        if wire.stale:
+            return False
         if wire.fault is not None:
-            if reused and wire.lost and not wire.got_bytes:
-                raise StaleConnection from wire.fault
             raise wire.fault
         await _relay(wire, client, route)
+        return True
     finally:
+        client.wire = None
         if pump is not None and not pump.done():
             wire.keep = False  # the rest of the request would be read as the next one
             pump.cancel()
+        pool.give_back(wire)
+        if pump is not None:
+            await asyncio.wait((pump,))
 
 
 async def _relay(wire: Wire, client: Client, route: Route) -> None:
@@ -138,29 +135,30 @@ async def _relay(wire: Wire, client: Client, route: Route) -> None:
     client.end()
 
 
-async def _taken(wire: Wire, route: Route) -> None:
-    """Wait while the upstream is slow to read; the time to answer only begins once it has everything."""
-    if not wire.got_head:
-        wire.deadline = wire.after(route.idle_s) if wire.paused else 0.0
-    if wire.paused:
-        await wire.drained()
-        if not wire.got_head:
-            wire.deadline = 0.0
-
-
 async def _pump(upload: Upload, wire: Wire, route: Route) -> None:
     """Send the body on as it comes. A fault ends the exchange through the wire, which its owner is waiting for."""
     try:
         while data := await upload.read():
             wire.write(b"%x\r\n%b\r\n" % (len(data), data) if upload.chunked else data)
+            wire.moved()
+            if wire.paused:
+                await _taken(wire, route)
             if wire.lost:
                 return
-            await _taken(wire, route)
         if upload.chunked:
             wire.write(b"0\r\n\r\n")
         if not wire.got_head:
             wire.deadline = wire.after(route.response_s)
     except GatewayError as fault:
         wire.fail(fault)
-    except ConnectionError as error:
+    except OSError as error:
         wire.fail(BadUpstreamResponse(detail=f"client gone: {error}"))
+
+
+async def _taken(wire: Wire, route: Route) -> None:
+    """Wait while the upstream is slow to read."""
+    if not wire.got_head:
+        wire.deadline = wire.after(route.idle_s)
+    await wire.drained()
+    if not wire.got_head:
+        wire.deadline = 0.0

@@ -262,7 +262,8 @@ class RemoteKeys:
         # RuntimeError: a session that was closed under our hands; the refresher outlives whatever a fetch can meet.
         except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
             pause_s = self._schedule.failed(self._now(), self._rng())
-            self._on_event("jwks_failed", **self._names(), cause=cause_of(error), retry_in_s=round(pause_s, 1))
+            told = self._names() | {"cause": cause_of(error), "retry_in_s": round(pause_s, 1)}
+            self._on_event("jwks_failed", level="warning", **told)
             return False
         self._schedule.succeeded(self._now(), self._rng())
         self._take(keys)
@@ -294,7 +295,7 @@ class RemoteKeys:
                     raise ValueError(f"too large: more than {MAX_JWKS_BYTES} bytes")
             return bytes(body)
 
-    def _names(self) -> dict[str, str]:
+    def _names(self) -> dict[str, object]:
         url = URL(self._url)
         return {"url": str(url.with_user(None).with_query(None))}
 

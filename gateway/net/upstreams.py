@@ -27,7 +27,11 @@ class Pool:
 
     def take(self) -> Wire | None:
         """Give an open connection that is free, if there is one."""
-        return self._idle.pop() if self._idle else None
+        while self._idle:
+            wire = self._idle.pop()
+            if wire.keep:  # not one that is closing and about to be `_lost`
+                return wire
+        return None
 
     async def connect(self, within_s: float) -> Wire:
         """Open a new connection.
@@ -46,16 +50,17 @@ class Pool:
                 )
         except TimeoutError as error:
             raise UpstreamTimeout(detail=f"{endpoint.label}: no connection within {within_s:g} s") from error
-        except (OSError, ssl.CertificateError) as error:
-            raise UpstreamRefused(detail=f"{endpoint.label}: {error.strerror or error}") from error
+        except (OSError, UnicodeError) as error:  # the latter for a name that cannot be one
+            raise UpstreamRefused(detail=f"{endpoint.label}: {error}") from error
         self._refuse_link_local(wire)
-        self._open.add(wire)
+        if not wire.lost:
+            self._open.add(wire)
         return wire
 
     def _refuse_link_local(self, wire: Wire) -> None:
         # A name that resolves to 169.254.169.254 would hand a cloud's machine credentials to whoever can ask a route.
         peer = wire.transport.get_extra_info("peername") if wire.transport else None
-        if peer and ip_address(peer[0].partition("%")[0]).is_link_local:
+        if peer and is_link_local(peer[0]):
             wire.abort()
             raise UpstreamRefused(detail=f"{self.endpoint.label} is link-local")
 
@@ -74,6 +79,12 @@ class Pool:
         for wire in tuple(self._open):
             wire.abort()
         self._idle.clear()
+
+
+def is_link_local(address: str) -> bool:
+    """Say whether an address is good on its own link only, where clouds keep their metadata (RFC 3927, RFC 4291)."""
+    ip = ip_address(address.partition("%")[0])
+    return (getattr(ip, "ipv4_mapped", None) or ip).is_link_local
 
 
 @cache

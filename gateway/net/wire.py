@@ -5,17 +5,19 @@ and `exchange`. An answer's head waits in `head`, its body goes to a `Sink` as i
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import httptools
 
 from gateway.errors import BadUpstreamResponse, GatewayError, UpstreamTimeout
-from gateway.net.deadlines import Deadlines
+from gateway.net.deadlines import SWEEP_S, Deadlines
 
 WRITE_HIGH = 65_536  # bytes; uvloop's own low-water mark would be 16 bytes, so both are set
 WRITE_LOW = 16_384
-MAX_HEAD = 262_144  # bytes of an answer's head
+MAX_OVERHEAD = 262_144  # bytes that are no body: a head with all before it, or chunk extensions and trailers in a row
+MAX_LENGTH = 2**63 - 1  # llhttp counts to 2**64; whoever stands before us may not
 REMEMBERED_NAMES = 2048
 DROP, LENGTH, CODING, CONNECTION, CORS = range(5)
 # RFC 9110 §7.6.1; X-Request-Id is replaced by the gateway's own.
@@ -24,6 +26,8 @@ SPECIAL = {
     b"upgrade": DROP, b"proxy-authenticate": DROP, b"x-request-id": DROP, b"content-length": LENGTH,
     b"transfer-encoding": CODING,
 }  # fmt: skip
+CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+NOTHING: frozenset[bytes] = frozenset()
 _judged: dict[bytes, bytes | int] = {}
 
 
@@ -46,15 +50,16 @@ class Sink(Protocol):
 class Wire(asyncio.Protocol):
     """A connection to an endpoint, for one exchange at a time.
 
-    After `send` resolves: `fault` is set, or `status`, `reason`, `head`, `cors` (the upstream's own CORS fields),
-    `length` (declared Content-Length, None if unknown) and as much of `body` as has come; `complete` when that is all.
+    After `send` resolves: `fault` is set (`stale` too, if a kept connection went away before the first byte), or
+    `status`, `reason`, `head`, `cors` (the upstream's own CORS fields), `length` (declared Content-Length, None if
+    unknown) and as much of `body` as has come; `complete` when that is all.
     """
 
     __slots__ = (
-        "_chunked", "_deadlines", "_drained", "_feed", "_head_bytes", "_interim", "_is_head", "_nominated", "_on_lost",
+        "_chunked", "_deadlines", "_drained", "_feed", "_interim", "_is_head", "_nominated", "_on_lost", "_overhead",
         "_parser", "_sink", "_until_close", "_waiter", "body", "busy", "complete", "cors", "deadline", "fault", "fresh",
-        "got_bytes", "got_head", "head", "held", "idle_s", "keep", "length", "lost", "paused", "reason", "status",
-        "transport",
+        "got_bytes", "got_head", "head", "held", "idle_s", "keep", "length", "lost", "paused", "reason", "stale",
+        "status", "transport",
     )  # fmt: skip
 
     def __init__(self, deadlines: Deadlines, on_lost: "Callable[[Wire], None]") -> None:
@@ -81,9 +86,8 @@ class Wire(asyncio.Protocol):
         self.body.clear()
         self.status, self.reason, self.length = 0, b"", cast("int | None", None)
         self.got_bytes = self.got_head = self.complete = self._until_close = self._interim = self._chunked = False
-        self.fault: GatewayError | None = None
-        self._nominated: set[bytes] = set()
-        self._head_bytes, self._is_head = 0, is_head
+        self.fault, self.stale = cast("GatewayError | None", None), False
+        self._nominated, self._overhead, self._is_head = NOTHING, 0, is_head
 
     # --- what the exchange calls -------------------------------------------------------------------------------------
 
@@ -91,9 +95,12 @@ class Wire(asyncio.Protocol):
         """Begin an exchange with these bytes; the future resolves when the head has come or there is a `fault`."""
         self._reset(is_head=is_head)
         self.busy = True
-        self.deadline = self._deadlines.now + response_s
+        self.deadline = self.after(response_s)
         self._waiter = asyncio.get_running_loop().create_future()
-        self.write(data)
+        if self.lost:
+            self._ended(cleanly=False)
+        else:
+            self.write(data)
         return self._waiter
 
     def write(self, data: bytes) -> None:
@@ -103,8 +110,8 @@ class Wire(asyncio.Protocol):
             self.transport.write(data)
 
     def after(self, seconds: float) -> float:
-        """Give the deadline so many seconds from now."""
-        return self._deadlines.now + seconds
+        """Give the deadline so many seconds from now: at most `SWEEP_S` too late, but never too early."""
+        return self._deadlines.now + SWEEP_S + seconds
 
     async def drained(self) -> None:
         """Wait until the endpoint has taken enough of what was written, or is gone."""
@@ -113,14 +120,19 @@ class Wire(asyncio.Protocol):
             await self._drained
 
     def relay(self, sink: Sink, *, idle_s: float) -> "asyncio.Future[None]":
-        """Send the rest of the body to the sink as it comes; the future resolves at its end or with a `fault`."""
+        """Send the rest of the body to the sink as it comes; the future resolves at its end or with a `fault`.
+
+        To be called before anything is awaited since `body` was taken, so that no piece comes in between.
+        """
         self._waiter = asyncio.get_running_loop().create_future()
         self._sink, self.idle_s = sink, idle_s
-        self.deadline = self._deadlines.now + idle_s
-        self._flush()
-        if self.fault is not None:
-            self._wake()
+        self.moved()
         return self._waiter
+
+    def moved(self) -> None:
+        """Note that bytes went on, either way; while the client is being waited for, its own deadline counts."""
+        if self._sink is not None:
+            self.deadline = 0.0 if self.held else self.after(self.idle_s)
 
     def hold(self) -> None:
         """Read no more for now: the client is slow, and its memory is ours."""
@@ -131,14 +143,16 @@ class Wire(asyncio.Protocol):
     def unhold(self) -> None:
         """Read on."""
         if self.transport is not None and self.held:
-            self.held, self.deadline = False, self._deadlines.now + self.idle_s
+            self.held = False
+            self.moved()
             self.transport.resume_reading()
 
     def finish(self, *, idle_s: float) -> bool:
         """End the exchange; say whether the connection can serve another one, which must come within `idle_s`."""
         self.busy, self._sink, self._waiter, self.fresh = False, None, None, False
         self.unhold()
-        if not (self.complete and self.keep) or self.fault is not None or self.lost:
+        # Paused: an early answer, and the endpoint may never read the rest of the request.
+        if not (self.complete and self.keep) or self.paused:
             self.abort()
             return False
         self.deadline = self._deadlines.now + idle_s
@@ -182,62 +196,75 @@ class Wire(asyncio.Protocol):
         self.got_bytes = True
         try:
             self._feed(data)
-        except httptools.HttpParserUpgrade:
-            return self.fail(BadUpstreamResponse(detail="101 without a request for it"))
         except httptools.HttpParserError as error:
             return self.fail(BadUpstreamResponse(detail=f"unreadable answer: {error.__context__ or error}"[:200]))
         if self._sink is not None:
-            return self._flush()
+            return self._pass_on(len(data))
         if self.got_head:
             return self._head_came()
-        self._head_bytes += len(data)
-        if self._head_bytes > MAX_HEAD:
-            return self.fail(BadUpstreamResponse(detail=f"head over {MAX_HEAD} bytes"))
-        return None
+        return self._count_overhead(len(data))
 
     def _head_came(self) -> None:
         if self._is_head:
-            # llhttp cannot be told that this answers HEAD and would eat the next head as a body. One that came all the
-            # same never reaches the client (RFC 9110 §9.3.2), and nobody knows where it ends.
-            self.keep = self.keep and not self.body
-            self.body.clear()
+            # llhttp cannot be told that this answers HEAD and would eat the next head as a body. A body that came all
+            # the same is forbidden (RFC 9110 §9.3.2): it goes nowhere, and who knows what follows it.
+            if self.body or (self.complete and self._chunked):
+                self.keep = False
             if not self.complete:
-                self.complete = True
                 self._new_parser()
+            self.complete = True
+            self.body.clear()
         self._wake()
 
-    def _flush(self) -> None:
-        if self.body and self._sink is not None:
+    def _pass_on(self, received: int) -> None:
+        assert self._sink is not None
+        if self.body:
             data = self.body[0] if len(self.body) == 1 else b"".join(self.body)
             self.body.clear()
+            self._overhead = 0
             self._sink.body(data)
-            if not self.held:
-                self.deadline = self._deadlines.now + self.idle_s
+            self.moved()
+        else:
+            self._count_overhead(received)
         if self.complete:
             self._wake()
 
+    def _count_overhead(self, received: int) -> None:
+        self._overhead += received
+        if self._overhead > MAX_OVERHEAD:
+            self.fail(BadUpstreamResponse(detail=f"over {MAX_OVERHEAD} bytes of head, chunk extensions or trailers"))
+
     def eof_received(self) -> None:  # noqa: D102
-        return None  # the transport closes, `connection_lost` judges
+        self.keep = False  # the transport closes now, but first sends what is left: that may take for ever
+        self._ended(cleanly=True)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
-        self.lost, self.transport, self.deadline = True, None, 0.0
+        self.lost, self.keep, self.transport, self.deadline = True, False, None, 0.0
         self._deadlines.unwatch(self)
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
-        if self.busy and not self.complete:
-            # RFC 9112 §6.3: without a length the end of the connection is the end of the body, unless it broke.
-            if self.got_head and self._until_close and exc is None:
-                self.complete, self.keep = True, False
-            else:
-                self.fault = self.fault or BadUpstreamResponse(detail="connection closed before the end of the answer")
-            self._wake()
+        self._release()
+        self._ended(cleanly=False)
         self._on_lost(self)
+
+    def _ended(self, *, cleanly: bool) -> None:
+        """Judge the end of the connection during an exchange."""
+        if not self.busy or self.complete:
+            return
+        # RFC 9112 §6.3: without a length the end of the connection is the end of the body, unless it broke.
+        if cleanly and self.got_head and self._until_close:
+            self.complete = True
+        elif self.fault is None:
+            self.stale = not (self.fresh or self.got_bytes)
+            self.fault = BadUpstreamResponse(detail="connection closed before the end of the answer")
+        self._wake()
 
     def pause_writing(self) -> None:  # noqa: D102
         self.paused = True
 
     def resume_writing(self) -> None:  # noqa: D102
         self.paused = False
+        self._release()
+
+    def _release(self) -> None:
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 
@@ -250,7 +277,9 @@ class Wire(asyncio.Protocol):
         self._interim = False
 
     def on_status(self, reason: bytes) -> None:
-        """Take (a piece of) the reason phrase."""
+        """Take (a piece of) the reason phrase; llhttp lets control characters pass."""
+        if not reason.isalpha() and CONTROL.search(reason):
+            raise ValueError("control character in the reason")
         self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -267,51 +296,47 @@ class Wire(asyncio.Protocol):
 
     def _special(self, verdict: Any, name: bytes, value: bytes) -> None:
         if verdict is LENGTH:
-            if self.length is not None or not value.isdigit() or len(value) > 18:
-                raise ValueError("Content-Length repeated or not a number")
-            self.length = int(value)
+            self.length = int(value)  # one and a number, and no Transfer-Encoding beside it: llhttp
+            if self.length > MAX_LENGTH:
+                raise ValueError("Content-Length too large")
         elif verdict is CODING:
             # Any other coding would be lost with the field that names it (RFC 9112 §6.1).
-            if value.strip().lower() != b"chunked":
+            if self._chunked or value.strip().lower() != b"chunked":
                 raise ValueError("Transfer-Encoding other than chunked")
             self._chunked = True
         elif verdict is CORS:
             self.cors += (b"\r\n%b: " % name, value)
-        else:
+        elif value != b"keep-alive":
             self._nominated |= {part.strip().lower() for part in value.split(b",")}
 
     def on_headers_complete(self) -> None:
         """Judge the head that is now whole."""
         self.status = self._parser.get_status_code()
         if self.status < 200:
-            if self.status == 101:
-                raise ValueError("101 without a request for it")
-            self._interim = True
-            self._clear_interim()
-            return
-        if self._chunked and self.length is not None:
-            raise ValueError("both Content-Length and Transfer-Encoding")
+            return self._interim_came()
         self.got_head = True
         self._until_close = self.length is None and not self._chunked
-        nominated = self._nominated
-        if nominated:
-            if b"close" in nominated:
-                self.keep = False
-            self._drop_nominated(nominated - {b"close", b"keep-alive"})
+        if self._nominated:
+            self.head, self.cors = self._unnominated(self.head), self._unnominated(self.cors)
         if not self._parser.should_keep_alive():
             self.keep = False
+        return None
 
-    def _clear_interim(self) -> None:
+    def _interim_came(self) -> None:
         # 100, 102 and 103 say nothing that the client must have (RFC 9110 §15.2: a proxy may drop what it asked for).
+        if self.status < 100 or self.status == 101:
+            raise ValueError(f"status {self.status:03} without a request for it")
+        if self.length or self._chunked:
+            raise ValueError("interim answer with a body")  # llhttp would read it and give it to the final one
+        self._interim = True
         self.head.clear()
         self.cors.clear()
-        self._nominated.clear()
-        self.reason, self.length, self._chunked = b"", None, False
+        self.reason, self.length, self._nominated = b"", None, NOTHING
 
-    def _drop_nominated(self, nominated: set[bytes]) -> None:
-        if nominated:
-            kept = [at for at in range(0, len(self.head), 2) if self.head[at][2:-2].lower() not in nominated]
-            self.head = [piece for at in kept for piece in self.head[at : at + 2]]
+    def _unnominated(self, fields: list[bytes]) -> list[bytes]:
+        """Leave out the fields that `Connection` names (RFC 9110 §7.6.1)."""
+        kept = [at for at in range(0, len(fields), 2) if fields[at][2:-2].lower() not in self._nominated]
+        return [piece for at in kept for piece in fields[at : at + 2]]
 
     def on_body(self, data: bytes) -> None:
         """Take a piece of the body."""

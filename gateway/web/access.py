@@ -7,7 +7,10 @@ if TYPE_CHECKING:
 
 
 def access_line(connection: "Connection", *, ts: str, ended: float) -> dict[str, Any]:
-    """Give the fields of the request that the connection has just answered; None for what was not known."""
+    """Give the fields of the request that the connection has just answered; None for what was not known.
+
+    `bytes_in` counts the body, `bytes_out` all that was sent, head and framing too.
+    """
     inbound, route = connection.inbound, connection.route
     principal = connection.identified.principal if connection.identified else None
     seen = inbound.seen if inbound else {}

@@ -293,7 +293,6 @@ class Connection(RequestHandler):
         )
         body = answer.body
         if body:
-            self.bytes_out += len(body)
             pieces.append(b"%x\r\n%b\r\n" % (len(body), body) if self._chunking else body)
         self._write(b"".join(pieces))
 
@@ -305,7 +304,6 @@ class Connection(RequestHandler):
 
     def body(self, data: bytes) -> None:
         """Send one piece of the body."""
-        self.bytes_out += len(data)
         self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunking else data)
 
     def end(self) -> None:
@@ -326,6 +324,7 @@ class Connection(RequestHandler):
     def _write(self, data: bytes) -> None:
         # uvloop raises on a closed transport where asyncio is silent.
         if self.transport is not None and not self.transport.is_closing():
+            self.bytes_out += len(data)
             self.transport.write(data)
 
     def answer_preflight(self, fields: bytes) -> None:

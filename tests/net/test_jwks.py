@@ -395,7 +395,8 @@ async def test_bad_answer_is_refused_and_named(bench, answer, cause):
         setattr(bench.issuer, name, value)
     with pytest.raises(KeysUnavailable):
         await bench.keys.fetch_for(CLERK.kid)
-    assert bench.events == [("jwks_failed", {"url": bench.issuer.jwks_url, "cause": cause, "retry_in_s": 0.8})]
+    told = {"level": "warning", "url": bench.issuer.jwks_url, "cause": cause, "retry_in_s": 0.8}
+    assert bench.events == [("jwks_failed", told)]
 
 
 async def test_endless_answer_is_cut_off_at_the_limit(make_bench):
