@@ -24,6 +24,7 @@ OAUTH_TYPES = ("at+jwt", "application/at+jwt")  # RFC 9068 §2.1
 MAX_TOKEN_BYTES = 16 * 1024  # Clerk's cookie cap is 4 KB; a header token with large templates stays below this
 MAX_HEADER_BYTES = 4 * 1024  # parsed before anything is proven, so it is kept small; Clerk's has about 150
 MAX_HEADER_BRACKETS = 32  # Clerk's header has one
+MAX_BRACKETS = 500  # of any JSON read here; deeper nesting than that is nobody's claims
 MAX_TEXT = 256  # characters of a sub or kid
 MAX_JWKS_BYTES = 256 * 1024
 MAX_JWKS_KEYS = 50
@@ -324,14 +325,13 @@ def _json_object(raw: bytes, part: str) -> Mapping[str, Any]:
 
 
 def _parse_json(raw: bytes) -> Any:
-    try:
-        text = raw.decode()
-        value = _DECODER.decode(text)
-        if "\\u" in text:
-            # Half a surrogate pair parses, but could never be written to a header or a log as UTF-8 (RFC 8259 §8.2).
-            json.dumps(value, ensure_ascii=False).encode()
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+    if raw.count(b"[") + raw.count(b"{") > MAX_BRACKETS:
+        raise ValueError("nested too deeply")  # Pythons differ on how deep they follow
+    text = raw.decode()
+    value = _DECODER.decode(text)
+    if "\\u" in text:
+        # Half a surrogate pair parses, but could never be written to a header or a log as UTF-8 (RFC 8259 §8.2).
+        json.dumps(value, ensure_ascii=False).encode()
     return value
 
 

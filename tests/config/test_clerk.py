@@ -86,6 +86,7 @@ def test_padding_of_a_publishable_key_is_optional():
         pytest.param("pk_live_" + base64.b64encode(b"clerk.example.com").decode(), id="no-dollar"),
         pytest.param("pk_live_" + base64.b64encode(b"clerk.example.com$$").decode(), id="two-dollars"),
         pytest.param("pk_live_" + base64.b64encode(b"clerk$").decode(), id="no-dot"),
+        pytest.param("pk_live_" + base64.b64encode(b"clerk.example.com/a$b$").decode(), id="dollar-inside"),
         pytest.param("pk_live_" + base64.b64encode(b"user@clerk.example.com$").decode(), id="user"),
         pytest.param("pk_live_" + base64.b64encode(b"clerk.example.com/x?y$").decode(), id="query"),
         pytest.param("pk_live_" + base64.b64encode("clérk.example$".encode()).decode(), id="not-ascii"),
