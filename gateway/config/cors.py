@@ -48,6 +48,8 @@ def check_methods(methods: Iterable[str], path: Path, report: Report) -> None:
     for method in methods:
         if method in REFUSED_METHODS:
             report.error(path, f"{method} is never served")
+        elif method == "*":
+            report.error(path, '"*" is no method, and with credentials browsers take it for one', "List the methods")
         elif not _is_token(method) or method != method.upper():
             report.error(path, f'"{method}" is not a method', "Write methods in upper case, such as GET")
 

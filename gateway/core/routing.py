@@ -19,7 +19,9 @@ from gateway.errors import BadRequest, GatewayError, MethodNotAllowed, NoRoute
 PLAIN = re.compile(r"(?:/(?!\.)[A-Za-z0-9\-._~!$&'()*+,=:@]+)*/?")
 # A triplet, or what belongs into one: a bare % and whatever RFC 3986 §3.3 gives no place in a path.
 ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~!$&'()*+,;=:@/]")
-UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986 §2.3
+# RFC 3986 §2.3 (unreserved) and what §3.3 lets stand for itself in a segment: to almost every server /%40admin is
+# /@admin, so a rule for the one that missed the other would be no rule. `;` is not among them: see `ALLOWABLE`.
+UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,=:@")
 # `/a/..;x/b`, `/a/..%2fb` and `/a/..%3fb` climb on one server or another, so every one of these ends a segment here.
 SEGMENT_ENDS = re.compile(r"/|;|%2F|%3B|%23|%3F")
 ALLOWABLE = ("%2f", ";", "//")
@@ -37,7 +39,7 @@ NO_ODDITIES: frozenset[str] = frozenset()
 
 
 def canonical_path(raw: str) -> CanonicalPath:
-    """Decode percent-encoded unreserved characters, encode what should be, and find what servers disagree about.
+    """Decode percent-encoded characters that need no encoding, encode what should be, and find what servers disagree about.
 
     Raises:
         BadRequest: reason `path`, for a spelling that no route may allow.

@@ -65,6 +65,7 @@ def test_a_star_alone_goes_without_credentials():
         pytest.param("{origins: [https://a.example/]}", "cors.origins", "write it so", id="slash"),
         pytest.param("{origins: ['https://*']}", "cors.origins", "whole label", id="pattern"),
         pytest.param("{origins: [https://a.example], methods: [get]}", "cors.methods", "is not a method", id="lower"),
+        pytest.param("{origins: [https://a.example], methods: ['*']}", "cors.methods", "is no method", id="star"),
         pytest.param(
             "{origins: [https://a.example], methods: ['G T']}", "cors.methods", "is not a method", id="no-token"
         ),
