@@ -4,11 +4,14 @@ structlog serves events; at 11 µs a line it would cost a fifth of a forwarded r
 a buffer that a writer thread empties. Both formats escape controls, so no client writes lines of its own.
 """
 
+import json
 import logging
 import os
+import select
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -87,7 +90,10 @@ class LineWriter:
         while view:
             try:
                 view = view[os.write(self._descriptor, view) :]
+            except BlockingIOError:  # whoever gave us this stdout made it so; this thread may wait
+                select.select((), (self._descriptor,), ())
             except OSError:
+                self.dropped += bytes(view).count(b"\n")
                 return  # nobody reads the log any more; serving goes on
 
 
@@ -96,25 +102,47 @@ def _printable(text: str) -> str:
 
 
 def _console(_logger: object, _name: str, event: Mapping[str, Any]) -> bytes:
-    """Give one readable line: time, level, event, then the rest as key=value."""
+    """Give one readable line: time, level, event, then the rest as key=value, and a trace below it."""
     rest = " ".join(f"{key}={_printable(str(value))}" for key, value in event.items() if key not in _LEADING)
-    return f"{event['ts'][11:19]} {event['level']:7} {_printable(str(event['event']))} {rest}".rstrip().encode()
+    line = f"{event['ts'][11:19]} {event['level']:7} {_printable(str(event['event']))} {rest}".rstrip()
+    trace = "".join(f"\n    {_printable(at)}" for at in event.get("trace", "").splitlines())
+    return (line + trace).encode()
 
 
-_LEADING: Final = ("ts", "level", "event")
+_LEADING: Final = ("ts", "level", "event", "trace")
 
 
 def console_access(line: Mapping[str, Any]) -> bytes:
     """Give an access line for a person: time, status, method, path and who."""
-    who = line["user"] or "-"
     why = " ".join(part for part in (line["code"], line["reason"]) if part)
     took = f"{line['duration_s'] * 1000:.1f}ms"
-    head = f"{line['ts'][11:19]} {line['status']} {line['method']} {_printable(line['path'])}"
-    return f"{head} {line['route'] or '-'} {who} {took} {why}".rstrip().encode()
+    # A request that could not be read has neither method nor path.
+    told = (line["status"], line["method"] or "-", line["path"] or "-", line["route"] or "-", line["user"] or "-")
+    return _printable(f"{line['ts'][11:19]} {' '.join(str(part) for part in told)} {took} {why}").rstrip().encode()
+
+
+def json_line(line: Mapping[str, Any]) -> bytes:
+    """Give one line of JSON, all of it printable ASCII.
+
+    orjson escapes what JSON must; DEL and the C1 controls, of which U+009B begins a terminal's escapes, it leaves.
+    """
+    encoded = orjson.dumps(line, default=str)
+    if encoded.isascii() and b"\x7f" not in encoded:
+        return encoded
+    return json.dumps(line, default=str, separators=(",", ":")).replace("\x7f", "\\u007f").encode()
 
 
 def _json(_logger: object, _name: str, event: Mapping[str, Any]) -> bytes:
-    return orjson.dumps({key: event[key] for key in (*_LEADING, *(k for k in event if k not in _LEADING))}, default=str)
+    return json_line({key: event[key] for key in (*_LEADING, *event) if key in event})
+
+
+def _trace(_logger: object, _name: str, event: Any) -> Any:
+    """Tell an exception by its type and where it came from; its own words may quote a client's secrets."""
+    error = event.pop("exc_info", None)
+    if error is not None:
+        event["error"] = type(error).__name__
+        event["trace"] = "".join(traceback.format_tb(error.__traceback__))
+    return event
 
 
 def _stamp(_logger: object, _name: str, event: Any) -> Any:
@@ -127,17 +155,12 @@ class Log:
 
     def __init__(self, writer: LineWriter, *, form: str = "json", level: str = "info", access: bool = True) -> None:
         self._writer = writer
-        self._access = access
+        self._access, self._dropped = access, 0
         self._second, self._prefix = -1, ""
-        self._encode: Callable[[Mapping[str, Any]], bytes] = orjson.dumps if form == "json" else console_access
+        self._encode: Callable[[Mapping[str, Any]], bytes] = json_line if form == "json" else console_access
         self._events = structlog.wrap_logger(
             _Lines(writer),
-            processors=[
-                structlog.processors.add_log_level,
-                structlog.processors.format_exc_info,
-                _stamp,
-                _json if form == "json" else _console,
-            ],
+            processors=[structlog.processors.add_log_level, _trace, _stamp, _json if form == "json" else _console],
             wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
             cache_logger_on_first_use=True,
         )
@@ -164,8 +187,12 @@ class Log:
         self._writer.line(self._encode(line))
 
     def flush(self) -> None:
-        """Hand over what has gathered."""
+        """Hand over what has gathered, and tell of lines that were lost since the last time."""
         self._writer.flush()
+        dropped = self._writer.dropped
+        if dropped != self._dropped:
+            self.event("log_lines_dropped", level="warning", in_all=dropped)
+            self._dropped = self._writer.dropped  # this one may have been lost too: no news
 
     def settle(self) -> bool:
         """Wait until what was handed over is written. Blocks: not for the event loop."""
@@ -173,8 +200,7 @@ class Log:
 
     def close(self) -> None:
         """Write out the rest."""
-        if self._writer.dropped:
-            self.event("log_lines_dropped", level="warning", lines=self._writer.dropped)
+        self.flush()
         self._writer.close()
 
 

@@ -157,11 +157,11 @@ class Connection(RequestHandler):
         """Act on the deadline that passed (`net.deadlines`); never answers while the coroutine may be answering."""
         if self._phase is UPLOAD:
             self.upload.time_out()
-        elif self._phase is HEAD:
+        elif self._phase is not HEAD:
+            self.abort()
+        elif not self._messages:  # else it came in this very moment
             self._write(respond.SLOW_HEAD)
             self._linger()
-        else:
-            self.abort()
 
     def drain(self) -> None:
         """Finish what runs and take nothing more."""

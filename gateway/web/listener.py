@@ -85,5 +85,7 @@ class Listener(web.Server):
         except TimeoutError:
             for connection in tuple(self._open):
                 connection.abort()
+            await asyncio.sleep(0)  # each is told that it is lost,
+            await asyncio.sleep(0)  # and ends what it was doing
             return False
         return True
