@@ -39,14 +39,17 @@ def test_a_level_that_is_not_wanted_is_not_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
-def test_controls_are_escaped(tmp_path: Path, form: str) -> None:
+@pytest.mark.parametrize("control", ["\x1b", "\n", "\x7f", "\x9b", "\u202e"], ids=ascii)
+def test_controls_are_escaped(tmp_path: Path, form: str, control: str) -> None:
     log = Log(opened(tmp_path / "log"), form=form)
-    log.event("bad", said="a\nb\x1b[31m")
-    log.access(ACCESS)
+    log.event("bad", said=f"a{control}b")
+    log.access(ACCESS | {"path": f"/a{control}b", "user": f"u{control}"})
     log.close()
     text = (tmp_path / "log").read_text()
     assert text.count("\n") == 2
-    assert "\x1b" not in text
+    assert all(char.isprintable() for char in text if char != "\n")
+    if form == "json":
+        assert [json.loads(line).get("said") for line in text.splitlines()] == [f"a{control}b", None]
 
 
 def test_a_person_reads_status_path_and_reason(tmp_path: Path) -> None:
@@ -54,6 +57,13 @@ def test_a_person_reads_status_path_and_reason(tmp_path: Path) -> None:
     log.access(ACCESS | {"path": "/a"})
     log.close()
     assert (tmp_path / "log").read_text() == "12:00:00 401 GET /a rest - 1.5ms invalid_token token-expired\n"
+
+
+def test_a_request_that_could_not_be_read_has_a_line_for_a_person(tmp_path: Path) -> None:
+    log = Log(opened(tmp_path / "log"), form="console")
+    log.access(ACCESS | {"method": None, "path": None, "route": None, "status": 400, "code": "bad_request"})
+    log.close()
+    assert (tmp_path / "log").read_text() == "12:00:00 400 - - - - 1.5ms bad_request token-expired\n"
 
 
 def test_a_reader_that_does_not_read_holds_up_nothing_and_what_is_dropped_is_counted() -> None:
@@ -69,11 +79,41 @@ def test_a_reader_that_does_not_read_holds_up_nothing_and_what_is_dropped_is_cou
     os.close(writing)
 
 
-def test_an_exception_is_written_with_its_trace(tmp_path: Path) -> None:
-    log = Log(opened(tmp_path / "log"))
+def test_a_descriptor_that_does_not_block_loses_nothing() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    writer = LineWriter(writing)
+    for number in range(20_000):
+        writer.line(b"%0100d" % number)
+    writer.flush()
+    with os.fdopen(reading, "rb") as log:
+        lines = [log.readline() for _ in range(20_000)]
+    assert lines == [b"%0100d\n" % number for number in range(20_000)]
+    writer.close()
+    os.close(writing)
+
+
+def test_lines_that_were_lost_are_told_of_once(tmp_path: Path) -> None:
+    writer = opened(tmp_path / "log")
+    log = Log(writer)
+    writer.dropped = 7
+    log.flush()
+    log.flush()
+    log.close()
+    told = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [(line["event"], line["in_all"]) for line in told] == [("log_lines_dropped", 7)]
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_an_exception_is_written_with_its_trace_and_without_its_words(tmp_path: Path, form: str) -> None:
+    log = Log(opened(tmp_path / "log"), form=form)
     try:
-        raise ZeroDivisionError("ours")
-    except ZeroDivisionError as error:
+        int("secret")
+    except ValueError as error:
         log.event("request_failed", level="error", exc_info=error)
     log.close()
-    assert "ZeroDivisionError: ours" in json.loads((tmp_path / "log").read_text())["exception"]
+    text = (tmp_path / "log").read_text()
+    assert "ValueError" in text
+    assert "test_telemetry.py" in text
+    assert "invalid literal" not in text
+    assert text.count("\n") == (1 if form == "json" else text.count("\n    ") + 1)

@@ -132,11 +132,10 @@ class Connection(RequestHandler):
             self._waiter.set_result(None)
 
     def connection_lost(self, exc: BaseException | None) -> None:  # noqa: D102
-        task, upload = self._task_handler, self.upload
+        task = self._task_handler
         self._listener.closed(self, self._peer.address)
-        upload.break_off(ConnectionResetError("client gone"))
         super().connection_lost(exc)  # forgets the task
-        if task is not None and not task.done():
+        if task is not None:
             task.cancel()
 
     def pause_writing(self) -> None:  # noqa: D102

@@ -1,5 +1,9 @@
 """The sweep finds what is over, once, and nothing else."""
 
+import asyncio
+
+import pytest
+
 from gateway.net.deadlines import Deadlines
 from tests.fakes.gateway import Clock
 
@@ -63,3 +67,22 @@ async def test_it_sweeps_by_itself_once_started_and_calls_who_asked() -> None:
     deadlines.start()
     deadlines.stop()
     assert called == [100.0]
+
+
+async def test_a_sweep_that_goes_wrong_is_not_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.net.deadlines.SWEEP_S", 0)
+    swept = asyncio.Event()
+
+    def wrong_at_first() -> None:
+        if not calls:
+            calls.append(1)
+            raise RuntimeError
+        swept.set()
+
+    calls: list[int] = []
+    deadlines = Deadlines(Clock(100.0))
+    deadlines.on_sweep(wrong_at_first)
+    with pytest.raises(RuntimeError):
+        deadlines.start()
+    await swept.wait()
+    deadlines.stop()

@@ -1,6 +1,8 @@
 """Exchanges through a running gateway with upstreams that answer every way an upstream can."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -405,4 +407,104 @@ async def test_a_client_that_does_not_read_holds_the_upstream_back() -> None:
         running.pass_time(301)  # and a client that never reads is cut
         with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
             await reader.readexactly(200_000_000)
+        writer.close()
+
+
+async def test_a_time_out_on_a_kept_connection_is_not_asked_for_twice() -> None:
+    requests: list[Received] = []
+    arrived = asyncio.Event()
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (request := await read_request(reader)) is not None:
+            requests.append(request)
+            if len(requests) > 1:
+                arrived.set()
+                await reader.read()
+                return
+            writer.write(response(body=b"ok"))
+
+    async with behind(once) as running:
+        assert (await running.get("/public/x")).status == 200
+        asking = asyncio.ensure_future(running.get("/public/x"))
+        await arrived.wait()
+        running.pass_time(31)
+        assert (await asking).status == 504
+    assert len(requests) == 2
+
+
+async def test_an_upload_that_grows_too_large_on_a_kept_connection_is_413() -> None:
+    echo = Echo()
+    async with behind(echo, limits={"body_bytes": 1000}) as running:
+        assert (await running.get("/public/x")).status == 200
+        reader, writer = await running.connect()
+        writer.write(b"POST /public/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegin\r\n")
+        writer.write(b"3e9\r\n" + b"x" * 1001 + b"\r\n")
+        assert (await read_answer(reader)).status == 413
+        writer.close()
+
+
+async def test_the_upstreams_time_only_begins_once_it_has_the_whole_request() -> None:
+    arrived = asyncio.Event()
+
+    async def upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        arrived.set()
+        await reader.readexactly(5)
+        writer.write(response(body=b"ok"))
+        await reader.read()
+
+    places = {"timeouts": {"response_s": 3}}
+    async with ScriptedUpstream(upstream) as started:
+        api = {"api": {"url": f"http://127.0.0.1:{started.port}", **places}}
+        async with gateway(started.port, upstreams=api) as running:
+            reader, writer = await running.connect()
+            writer.write(b"POST /public/x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+            await arrived.wait()
+            running.pass_time(10)  # the client's to lose: body_idle_s is 30
+            writer.write(b"hello")
+            assert (await read_answer(reader)).status == 200
+            writer.close()
+
+
+async def test_a_reset_in_mid_body_is_seen_as_cut() -> None:
+    async def resets(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(HEAD + b"\r\nhalf")
+        await seen.wait()
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+    seen = asyncio.Event()
+    async with behind(resets) as running:
+        reader, writer = await running.connect()
+        writer.write(b"GET /public/x HTTP/1.1\r\nHost: a\r\n\r\n")
+        await reader.readuntil(b"half")
+        seen.set()
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+            await reader.readuntil(b"0\r\n\r\n")
+        writer.close()
+
+
+async def test_an_upload_under_a_streaming_answer_keeps_both_alive() -> None:
+    async def echoes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(HEAD + b"Content-Length: 4\r\n\r\n")
+        for _ in range(3):
+            await reader.readexactly(1)
+            got.release()
+        await reader.readexactly(1)
+        writer.write(b"done")
+        await reader.read()
+
+    got = asyncio.Semaphore(0)
+    async with behind(echoes, limits={"body_idle_s": 1000}) as running:
+        reader, writer = await running.connect()
+        writer.write(b"POST /public/x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        for _ in range(3):
+            running.pass_time(200)  # of idle_s 300, without a byte of the answer: the upload counts too
+            writer.write(b"x")
+            await got.acquire()
+        writer.write(b"x")
+        assert await reader.readexactly(4) == b"done"
         writer.close()

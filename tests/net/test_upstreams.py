@@ -2,9 +2,10 @@
 
 import asyncio
 import datetime
+import socket
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from cryptography.x509.oid import NameOID
 from gateway.core.model import Endpoint
 from gateway.errors import UpstreamRefused, UpstreamTimeout
 from gateway.net.deadlines import Deadlines
-from gateway.net.upstreams import Pool, Upstreams
+from gateway.net.upstreams import Pool, Upstreams, is_link_local
+from gateway.net.wire import Wire
 from tests.fakes.clerk import rsa_key
 from tests.fakes.upstream import Echo, ScriptedUpstream
 
@@ -123,3 +125,97 @@ async def test_a_certificate_nobody_vouches_for_is_refused(tmp_path: Path) -> No
         await pool(port, tls=True).connect(5)
     assert "certificate" in (refused.value.detail or "").lower()
     server.close()
+
+
+async def test_a_connection_that_is_just_closing_is_not_taken(upstream: ScriptedUpstream) -> None:
+    kept = pool(upstream.port)
+    staying, closing = await exchange(kept), await exchange(kept)
+    kept.give_back(staying)  # type: ignore[arg-type]
+    kept.give_back(closing)  # type: ignore[arg-type]
+    closing.eof_received()  # type: ignore[attr-defined]
+    assert kept.take() is staying
+    closing.abort()  # type: ignore[attr-defined]
+    kept.close()
+
+
+async def test_a_name_that_cannot_be_one_is_an_upstream_that_cannot_be_reached() -> None:
+    with pytest.raises(UpstreamRefused):
+        await pool(80, host="a..b").connect(5)
+
+
+@pytest.mark.parametrize(
+    ("address", "refused"),
+    [
+        ("169.254.169.254", True), ("169.254.0.1", True), ("fe80::1", True), ("fe80::1%eth0", True),
+        ("::ffff:169.254.169.254", True), ("127.0.0.1", False), ("10.0.0.1", False), ("::1", False),
+        ("fd00:ec2::1", False), ("169.253.1.1", False),
+    ],
+)  # fmt: skip
+def test_only_its_own_link_is_link_local(address: str, refused: bool) -> None:
+    assert is_link_local(address) is refused
+
+
+class LinkLocal(asyncio.Transport):
+    """A connection to a cloud's metadata address, of which there is none on loopback."""
+
+    aborted = False
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("169.254.169.254", 80)})
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+async def test_a_connection_that_ends_up_link_local_is_dropped_unused(monkeypatch: pytest.MonkeyPatch) -> None:
+    transport = LinkLocal()
+
+    class Loop:
+        async def create_connection(self, make: Callable[[], Wire], *_: object, **__: object) -> tuple[object, Wire]:
+            wire = make()
+            wire.connection_made(transport)
+            return transport, wire
+
+    monkeypatch.setattr("gateway.net.upstreams.asyncio.get_running_loop", Loop)
+    with pytest.raises(UpstreamRefused) as refused:
+        await pool(80).connect(0)
+    assert "link-local" in (refused.value.detail or "")
+    assert transport.aborted
+
+
+@pytest.mark.parametrize("says_goodbye", [True, False], ids=["closed", "cut"])
+async def test_under_tls_only_a_closure_alert_ends_a_body_without_a_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says_goodbye: bool
+) -> None:
+    async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        await asked.wait()
+        if says_goodbye:
+            writer.close()
+        else:
+            writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+    class Nobody:
+        def body(self, data: bytes) -> None: ...
+
+    asked = asyncio.Event()
+    server = await asyncio.start_server(half, "127.0.0.1", 0, ssl=self_signed(tmp_path))
+    monkeypatch.setattr("gateway.net.upstreams._tls", lambda: _trusting())
+    wire = await pool(server.sockets[0].getsockname()[1], tls=True).connect(5)
+    await wire.send(b"GET / HTTP/1.1\r\n\r\n", is_head=False, response_s=5)
+    ended = wire.relay(Nobody(), idle_s=5)
+    asked.set()
+    await ended
+    # RFC 9112 §9.8: without the alert somebody on the way may have cut it off.
+    assert (wire.fault is None) is says_goodbye
+    wire.abort()
+    server.close()
+
+
+def _trusting() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context

@@ -253,3 +253,235 @@ async def test_the_memory_of_field_names_is_bounded(bench: Bench) -> None:
         assert len(bench.wire.head) == 200
         bench.wire.finish(idle_s=4)
     assert len(wire._judged) <= wire.REMEMBERED_NAMES
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(GOOD.replace(b"OK", b"O\x00K"), id="nul-in-the-reason"),
+        pytest.param(GOOD.replace(b"OK", b"O\x1b[2JK"), id="escape-in-the-reason"),
+        pytest.param(GOOD.replace(b"OK", b"O\rK"), id="bare-cr-in-the-reason"),
+        pytest.param(GOOD.replace(b"200", b"000"), id="status-000"),
+        pytest.param(GOOD.replace(b"200", b"099"), id="status-099"),
+        pytest.param(GOOD.replace(b"200", b"199") + GOOD, id="interim-with-a-length"),
+        pytest.param(CHUNKED.replace(b"200", b"103") + GOOD, id="interim-in-chunks"),
+        pytest.param(GOOD.replace(b"2\r\n\r\n", b"%d\r\n\r\n" % 2**63), id="length-beyond-63-bits"),
+        pytest.param(GOOD.replace(b": 2", b": +2"), id="length-with-a-sign"),
+        pytest.param(GOOD.replace(b": 2", b": 2, 2"), id="length-list"),
+        pytest.param(GOOD.replace(b": 2", b":"), id="length-empty"),
+        pytest.param(CHUNKED.replace(b"chunked", b"chunked, chunked") + b"0\r\n\r\n", id="chunked-twice"),
+        pytest.param(
+            CHUNKED.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n") + b"0\r\n\r\n",
+            id="chunked-in-two-fields",
+        ),
+        pytest.param(CHUNKED.replace(b"chunked", b"identity") + b"hi", id="identity"),
+        pytest.param(CHUNKED + b"-1\r\n", id="negative-chunk"),
+        pytest.param(CHUNKED + b"f" * 17 + b"\r\n", id="huge-chunk"),
+        pytest.param(CHUNKED + b"1\nh\n0\n\n", id="chunks-with-bare-lf"),
+        pytest.param(GOOD.replace(b"\r\n", b"\n"), id="bare-lf"),
+        pytest.param(GOOD.replace(b"\r\n\r\n", b"\r\nX: a\rb\r\n\r\n"), id="bare-cr-in-a-field"),
+        pytest.param(GOOD.replace(b"\r\n\r\n", b"\r\nX: a\r\n b\r\n\r\n"), id="folded-field"),
+        pytest.param(GOOD.replace(b"\r\n\r\n", b"\r\nX : a\r\n\r\n"), id="space-before-colon"),
+        pytest.param(GOOD.replace(b"\r\n\r\n", b"\r\n: a\r\n\r\n"), id="field-without-a-name"),
+        pytest.param(GOOD + GOOD, id="second-answer"),
+        pytest.param(GOOD.replace(b"200", b"204"), id="body-behind-204"),
+        pytest.param(GOOD.replace(b"200", b"304"), id="body-behind-304"),
+    ],
+)
+async def test_an_answer_in_doubt_is_none(bench: Bench, answer: bytes) -> None:
+    answered = bench.ask()
+    bench.wire.data_received(answer)
+    await answered
+    assert isinstance(bench.wire.fault, BadUpstreamResponse)
+    assert not bench.wire.finish(idle_s=4)
+    assert bench.transport.aborted
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"HTTP/1.1 100 Continue\r\nContent-Length: 0\r\nX-Interim: 1\r\n\r\n" + GOOD, id="empty-interim"),
+        pytest.param(GOOD.replace(b": 2", b": 2 \t"), id="space-behind-the-length"),
+        pytest.param(
+            GOOD.replace(b"\r\n\r\n", b"\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n"), id="offered-upgrade"
+        ),
+        pytest.param(
+            GOOD.replace(b"\r\n\r\n", b"\r\nAccess-Control-Max-Age: 1\r\nConnection: access-control-max-age\r\n\r\n"),
+            id="nominated-cors",
+        ),
+    ],
+)
+async def test_what_says_nothing_to_the_client_is_dropped(bench: Bench, answer: bytes) -> None:
+    answered = bench.ask()
+    bench.wire.data_received(answer)
+    await answered
+    wire = bench.wire
+    assert (wire.fault, wire.status, wire.reason, wire.length, wire.body) == (None, 200, b"OK", 2, [b"hi"])
+    assert (wire.head, wire.cors) == ([], [])
+    assert wire.finish(idle_s=4)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+async def test_pieces_of_any_size_make_the_same_answer(bench: Bench, size: int) -> None:
+    data = b"HTTP/1.1 103 Hints\r\nA: b\r\n\r\nHTTP/1.1 200 Fine Indeed\r\nX-One:\r\nX-Two: 2\r\n" + CHUNKED[17:]
+    data += b"5;ext=1\r\nhello\r\n6\r\n world\r\n0\r\nX-Trailer: 1\r\n\r\n"
+    answered, sink = bench.ask(), Pieces()
+    ended = None
+    for at in range(0, len(data), size):
+        bench.wire.data_received(data[at : at + size])
+        if answered.done() and ended is None:
+            sink.taken += bench.wire.body
+            bench.wire.body.clear()
+            ended = bench.wire.relay(sink, idle_s=9)
+    assert ended is not None
+    await ended
+    assert (bench.wire.reason, bench.wire.head) == (b"Fine Indeed", [b"\r\nX-One: ", b"", b"\r\nX-Two: ", b"2"])
+    assert (b"".join(sink.taken), bench.wire.fault) == (b"hello world", None)
+    assert bench.wire.finish(idle_s=4)
+
+
+async def test_the_end_of_an_empty_chunked_body_behind_an_answer_to_head_ends_the_connection(bench: Bench) -> None:
+    answered = bench.ask(is_head=True)
+    bench.wire.data_received(CHUNKED + b"0\r\n\r\n")
+    await answered
+    assert (bench.wire.complete, bench.wire.body, bench.wire.length) == (True, [], None)
+    assert not bench.wire.finish(idle_s=4)
+
+
+async def test_a_second_answer_behind_one_to_head_is_seen(bench: Bench) -> None:
+    answered = bench.ask(is_head=True)
+    bench.wire.data_received(GOOD[:-2])
+    bench.wire.data_received(GOOD)
+    await answered
+    assert isinstance(bench.wire.fault, BadUpstreamResponse)
+
+
+async def test_our_own_abort_is_never_the_end_of_a_body(bench: Bench) -> None:
+    answered = bench.ask()
+    bench.wire.data_received(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+    await answered
+    ended = bench.wire.relay(Pieces(), idle_s=9)
+    bench.wire.abort()
+    bench.wire.connection_lost(None)
+    await ended
+    assert isinstance(bench.wire.fault, BadUpstreamResponse)
+
+
+async def test_an_end_while_a_request_is_still_being_sent_is_judged_at_once(bench: Bench) -> None:
+    answered = bench.ask()
+    bench.wire.pause_writing()
+    bench.wire.eof_received()  # the transport would first wait until the endpoint has read what is left
+    await answered
+    assert isinstance(bench.wire.fault, BadUpstreamResponse)
+
+
+async def kept(bench: Bench) -> Wire:
+    answered = bench.ask()
+    bench.wire.data_received(GOOD)
+    await answered
+    assert bench.wire.finish(idle_s=4)
+    return bench.wire
+
+
+async def test_a_kept_connection_that_ends_before_its_first_byte_is_stale(bench: Bench) -> None:
+    wire = await kept(bench)
+    answered = bench.ask()
+    wire.connection_lost(None)
+    await answered
+    assert wire.stale
+    assert wire.fault is not None
+
+
+async def test_a_new_connection_is_never_stale(bench: Bench) -> None:
+    answered = bench.ask()
+    bench.wire.connection_lost(ConnectionResetError())
+    await answered
+    assert (bench.wire.stale, bench.wire.fault is not None) == (False, True)
+
+
+async def test_an_answer_that_had_begun_is_not_stale(bench: Bench) -> None:
+    wire = await kept(bench)
+    answered = bench.ask()
+    wire.data_received(b"H")
+    wire.connection_lost(None)
+    await answered
+    assert (wire.stale, wire.fault is not None) == (False, True)
+
+
+async def test_a_time_out_on_a_kept_connection_is_a_time_out_and_not_stale(bench: Bench) -> None:
+    wire = await kept(bench)
+    answered = bench.ask()
+    bench.pass_time(31)
+    wire.connection_lost(None)  # as our own abort brings about before anybody looks
+    await answered
+    assert (wire.stale, type(wire.fault)) == (False, UpstreamTimeout)
+
+
+async def test_sending_on_a_connection_that_is_gone_tells_so_at_once(bench: Bench) -> None:
+    bench.wire.connection_lost(None)
+    answered = bench.ask()
+    assert answered.done()
+    assert isinstance(bench.wire.fault, BadUpstreamResponse)
+
+
+async def test_a_deadline_never_comes_too_early(bench: Bench) -> None:
+    bench.clock.seconds += 0.45  # the coarse clock has not noticed yet
+    answered = bench.wire.send(b"GET", is_head=False, response_s=0.2)
+    bench.pass_time(0.1)
+    assert not answered.done()
+    bench.pass_time(1)
+    assert answered.done()
+
+
+async def test_a_client_that_was_slow_before_the_relay_is_not_the_upstreams_fault(bench: Bench) -> None:
+    answered = bench.ask()
+    bench.wire.data_received(GOOD[:-2])
+    await answered
+    bench.wire.hold()
+    ended = bench.wire.relay(Pieces(), idle_s=9)
+    bench.pass_time(100)
+    assert not ended.done()
+    bench.wire.unhold()
+    bench.wire.data_received(b"hi")
+    await ended
+    assert bench.wire.finish(idle_s=4)
+
+
+async def test_an_endpoint_that_has_not_read_the_request_gets_no_other_one(bench: Bench) -> None:
+    answered = bench.ask()
+    bench.wire.pause_writing()
+    bench.wire.data_received(GOOD)
+    await answered
+    assert not bench.wire.finish(idle_s=4)
+
+
+@pytest.mark.parametrize("endless", [b"1;" + b"x" * 9_998, b"0\r\nX: " + b"y" * 9_995], ids=["extension", "trailer"])
+async def test_what_is_no_body_is_bounded(bench: Bench, endless: bytes) -> None:
+    answered = bench.ask()
+    bench.wire.data_received(CHUNKED)
+    await answered
+    sink = Pieces()
+    ended = bench.wire.relay(sink, idle_s=9)
+    bench.wire.data_received(endless)
+    for _ in range(30):
+        bench.wire.data_received(b"x" * 10_000)
+    await ended
+    assert isinstance(bench.wire.fault, BadUpstreamResponse)
+
+
+async def test_a_long_stream_of_little_chunks_is_not_taken_for_overhead(bench: Bench) -> None:
+    answered = bench.ask()
+    bench.wire.data_received(CHUNKED)
+    await answered
+    sink = Pieces()
+    ended = bench.wire.relay(sink, idle_s=9)
+    for _ in range(40):
+        bench.wire.data_received(b"1;" + b"x" * 10_000)
+        bench.wire.data_received(b"\r\ny\r\n")
+    assert (not ended.done(), len(sink.taken)) == (True, 40)
+    bench.wire.data_received(b"0\r\n\r\n")
+    await ended
+    assert bench.wire.fault is None
