@@ -59,6 +59,8 @@ def _no_convex_host(value: Any) -> bool:
 
 UNBUILT = (
     Unbuilt("listen.tls", "TLS on the listener is", is_off),
+    Unbuilt("public_url", "what public_url is for, redirects and assertions, is", is_off),
+    Unbuilt("admin.host", "the admin listener is", besides("127.0.0.1")),
     Unbuilt("admin.port", "the admin listener is", is_off),
     Unbuilt("admin.token", "the admin listener is", is_off),
     Unbuilt("workers", "more than one worker process is", besides(1)),
@@ -99,6 +101,11 @@ UNBUILT = (
     Unbuilt("routes.*.stream_max_age_s", "ending streams by age is", is_off),
     Unbuilt("identity.enrich", "the user directory is", is_off),
     Unbuilt("identity.assertion.enabled", "the signed assertion is", is_off),
+    Unbuilt("identity.assertion.algorithm", "the signed assertion is", besides("ES256")),
+    Unbuilt("identity.assertion.issuer", "the signed assertion is", is_off),
+    Unbuilt("identity.assertion.ttl_s", "the signed assertion is", besides(60)),
+    Unbuilt("identity.assertion.keys_dir", "the signed assertion is", is_off),
+    Unbuilt("identity.assertion.rotate_after_h", "the signed assertion is", besides(720)),
     Unbuilt("rate_limits.*", "rate limits are", is_off),
     Unbuilt("store.url", "the store is", is_off),
     Unbuilt("cache.url", "a shared cache is", besides("memory://")),

@@ -21,7 +21,8 @@ AT: Path = ("identity",)
 def build_identity(section: Identity, report: Report) -> IdentityPolicy:
     """Make the policy of the identity headers."""
     _check_prefix(section.prefix, report)
-    taken: set[str] = set()
+    taken = {folded(section.assertion.header)}
+    check_header_names((section.assertion.header,), (*AT, "assertion", "header"), report)
     for name, claim in section.headers.items():
         _check_header(name, claim, section, report)
         if folded(name) in taken:
@@ -35,6 +36,7 @@ def build_identity(section: Identity, report: Report) -> IdentityPolicy:
         headers=tuple(section.headers.items()),
         max_bytes=section.max_bytes,
         allow_unsafe_metadata=section.allow_unsafe_metadata,
+        assertion_header=section.assertion.header,
     )
 
 

@@ -28,6 +28,12 @@ class IdentityPolicy:
     headers: tuple[tuple[str, str], ...] = ()  # extra header name, claim or dotted path
     max_bytes: int = 8192  # names and values with `: ` and CRLF
     allow_unsafe_metadata: bool = False  # the user can write it, so it says nothing unless asked for
+    assertion_header: str = "X-User-Assertion"  # taken from clients whatever the prefix is
+
+    @property
+    def reserved_names(self) -> tuple[str, ...]:
+        """Names no client may send, beside everything under the prefix."""
+        return (self.assertion_header, *(name for name, _ in self.headers))
 
 
 def identity_fields(principal: Principal, policy: IdentityPolicy) -> HeaderList:

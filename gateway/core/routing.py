@@ -39,7 +39,7 @@ NO_ODDITIES: frozenset[str] = frozenset()
 
 
 def canonical_path(raw: str) -> CanonicalPath:
-    """Decode percent-encoded characters that need no encoding, encode what should be, and find what servers disagree about.
+    """Decode what needs no percent-encoding, encode what does, and find what servers disagree about.
 
     Raises:
         BadRequest: reason `path`, for a spelling that no route may allow.
@@ -158,13 +158,13 @@ class RouteTable:
         Raises:
             NoRoute: no route has this host and path.
             MethodNotAllowed: some have, none with this method.
-            BadRequest: the path needs an `allow_encoded` that the matching route does not give.
+            BadRequest: an ambiguous path without a route.
         """
         host = "" if self._any_host else host_name(authority)
         text = path.text
         for lead, route in self._leads:
             if text.startswith(lead) and _is_at(route, host, text) and route.takes(method):
-                return _with_consent(route, path)
+                return route
         raise self._refusal(host, path)
 
     def _refusal(self, host: str, path: CanonicalPath) -> GatewayError:
@@ -180,10 +180,10 @@ def _is_at(route: Route, host: str, text: str) -> bool:
     return route.pattern.matches(text) and (route.host is None or _host_matches(route.host, host))
 
 
-def _with_consent(route: Route, path: CanonicalPath) -> Route:
+def require_consent(route: Route, path: CanonicalPath) -> None:
+    """Refuse a path that needs an `allow_encoded` its route does not give. Raises BadRequest."""
     if path.oddities and not path.oddities <= route.allow_encoded:
         raise BadRequest(REFUSED, detail="the route allows no " + " ".join(sorted(path.oddities - route.allow_encoded)))
-    return route
 
 
 def host_name(authority: bytes) -> str:

@@ -6,6 +6,7 @@ and `exchange`. An answer's head waits in `head`, its body goes to a `Sink` as i
 
 import asyncio
 import re
+import ssl
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
@@ -236,7 +237,16 @@ class Wire(asyncio.Protocol):
 
     def eof_received(self) -> None:  # noqa: D102
         self.keep = False  # the transport closes now, but first sends what is left: that may take for ever
-        self._ended(cleanly=True)
+        self._ended(cleanly=not self._cut_under_tls())
+
+    def _cut_under_tls(self) -> bool:
+        # RFC 9112 §9.8: only a closure alert is an end, else anybody on the way could shorten a body without a length.
+        # The loops report both alike, so TLS itself is asked: at an end it gives b"", else it wants more.
+        tls = self.transport.get_extra_info("ssl_object") if self.transport is not None and self._until_close else None
+        try:
+            return tls is not None and tls.read(1) != b""
+        except ssl.SSLError:
+            return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
         self.lost, self.keep, self.transport, self.deadline = True, False, None, 0.0

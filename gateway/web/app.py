@@ -106,7 +106,7 @@ class Gateway:
         assert (issuer is None) == (self._keys is None)
         return Deps(
             routes=RouteTable(config.routes),
-            fields=FieldRules(config.identity.prefix, [name for name, _ in config.identity.headers]),
+            fields=FieldRules(config.identity.prefix, config.identity.reserved_names),
             cors=config.cors,
             issuer=Issuer(self._keys, issuer.token_policy, issuer.credentials) if issuer and self._keys else None,
             identity=config.identity,

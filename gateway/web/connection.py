@@ -15,16 +15,15 @@ from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
-from gateway.core.cors import answer_fields
 from gateway.core.headers import is_trusted
 from gateway.core.model import Identified, Inbound, Peer
 from gateway.core.routing import Route
-from gateway.errors import GatewayError, InternalError
+from gateway.errors import GatewayError, InternalError, Overloaded, RequestTimeout
 from gateway.net.exchange import Answer
 from gateway.net.wire import WRITE_HIGH, WRITE_LOW, Wire
 from gateway.web import respond
 from gateway.web.local import CORS, FAULT, REQUEST_ID
-from gateway.web.pipeline import handle
+from gateway.web.pipeline import cors_of_unread, handle
 from gateway.web.read import read_inbound, unreadable
 from gateway.web.upload import NO_UPLOAD, Upload, upload_of
 
@@ -85,8 +84,7 @@ class Connection(RequestHandler):
         # Python 3.12 runs `start()` within this call, so everything it needs is set before.
         super().connection_made(transport)
         if not has_room:
-            self._write(respond.OVERLOADED)
-            self._linger()
+            self._turn_away(Overloaded())
 
     def data_received(self, data: bytes) -> None:  # noqa: D102
         if self._phase is IDLE:
@@ -140,8 +138,9 @@ class Connection(RequestHandler):
 
     def pause_writing(self) -> None:  # noqa: D102
         super().pause_writing()
-        patience_s = self.route.idle_s if self.route is not None else self._listener.limits.keepalive_s
-        self._phase, self.deadline = STALLED, self._listener.after(patience_s)
+        if self._phase is not UPLOAD:  # whose own clock goes on
+            patience_s = self.route.idle_s if self.route is not None else self._listener.limits.keepalive_s
+            self._phase, self.deadline = STALLED, self._listener.after(patience_s)
         if self.wire is not None:
             self.wire.hold()
 
@@ -159,8 +158,14 @@ class Connection(RequestHandler):
         elif self._phase is not HEAD:
             self.abort()
         elif not self._messages:  # else it came in this very moment
-            self._write(respond.SLOW_HEAD)
-            self._linger()
+            self._turn_away(RequestTimeout())
+
+    def _turn_away(self, error: GatewayError) -> None:
+        """Refuse a client that has not sent a request."""
+        self.began = self._listener.clock()
+        self._refuse(error)
+        self._listener.log_request(self)
+        self._linger()
 
     def drain(self) -> None:
         """Finish what runs and take nothing more."""
@@ -272,7 +277,7 @@ class Connection(RequestHandler):
     def _hang_up(self) -> None:
         """Close once everything written has left; who does not take it by and by is cut."""
         self._close = True
-        self._phase, self.deadline = ENDING, self._listener.after(self._listener.limits.keepalive_s)
+        self._phase, self.deadline = ENDING, self._listener.after(max(self._listener.limits.keepalive_s, LINGER_S))
         if self.transport is not None:
             self.transport.close()
 
@@ -337,6 +342,8 @@ class Connection(RequestHandler):
         if error.status >= 500 and error.detail:
             request_id = self.request_id.decode("latin-1")
             self._listener.log.event(error.code, level="warning", detail=error.detail, request_id=request_id)
+        if self.request_id is NO_ID:
+            self.request_id = b"%032x" % self._listener.deps.random_bits(128)
         if self.inbound is None:
             self._note_origin()
             self._closing = True
@@ -351,8 +358,9 @@ class Connection(RequestHandler):
     def _note_origin(self) -> None:
         """A request that was not even read is answered too; the page that sent it, if one did, may know why."""
         if self._received is not None:
-            fields = self._listener.deps.fields.read(self._received[0].raw_headers)
-            self.cors = answer_fields(self._listener.deps.cors, fields.seen.get("origin"))
+            deps, message = self._listener.deps, self._received[0]
+            seen = deps.fields.read(message.raw_headers).seen
+            self.cors = cors_of_unread(deps, message.method, message.path, seen)
 
     def ask_for_body(self) -> None:
         """Send `100 Continue`, unless the answer is already there."""

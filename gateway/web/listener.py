@@ -8,7 +8,7 @@ from typing import NoReturn
 from aiohttp import web
 
 from gateway.core.model import Limits
-from gateway.net.deadlines import Deadlines
+from gateway.net.deadlines import SWEEP_S, Deadlines
 from gateway.telemetry import Log
 from gateway.web.access import access_line
 from gateway.web.connection import Connection
@@ -45,8 +45,8 @@ class Listener(web.Server):
         )  # fmt: skip
 
     def after(self, seconds: float) -> float:
-        """Give the deadline so many seconds from now."""
-        return self._deadlines.now + seconds
+        """Give the deadline so many seconds from now: at most `SWEEP_S` too late, but never too early."""
+        return self._deadlines.now + SWEEP_S + seconds
 
     def opened(self, connection: Connection, address: str) -> bool:
         """Count a new connection; say whether there is room for it."""

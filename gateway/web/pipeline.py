@@ -1,13 +1,14 @@
 """The way of a request through the gateway, in order. No other file decides the order."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from gateway.core.cors import answer_fields, is_preflight, preflight_fields
 from gateway.core.headers import build_outbound, forwarding, trace
 from gateway.core.model import Identified, Inbound
 from gateway.core.policy import authorise
-from gateway.core.routing import CanonicalPath, Route, canonical_path
-from gateway.errors import NotBuilt
+from gateway.core.routing import CanonicalPath, Route, canonical_path, require_consent
+from gateway.errors import GatewayError, NotBuilt
 from gateway.net.exchange import Client, forward
 from gateway.web.deps import Deps
 from gateway.web.identify import identify
@@ -43,6 +44,7 @@ async def handle(deps: Deps, client: Visitor, inbound: Inbound) -> None:
     route = client.route = deps.routes.match(inbound.authority, path, inbound.method)  # 404, 405
     if route.cors is not deps.cors:
         client.cors = answer_fields(route.cors, inbound.seen.get("origin"))  # goes on every answer, refusals too
+    require_consent(route, path)  # 400 ambiguous
     if inbound.upgrade:
         raise NotBuilt("websocket")
     identified = client.identified = await identify(deps, inbound, route, forwarded)  # 401, 503
@@ -60,3 +62,12 @@ def _answered_preflight(deps: Deps, client: Visitor, inbound: Inbound, path: Can
         return False
     client.answer_preflight(preflight_fields(policy, inbound.seen))
     return True
+
+
+def cors_of_unread(deps: Deps, method: str, target: str, seen: Mapping[str, bytes]) -> bytes:
+    """Give the CORS fields for a request refused before it was read: those of the route it would have taken."""
+    try:
+        route = deps.routes.find(seen.get("host", b""), canonical_path(target.partition("?")[0]), method)
+    except GatewayError:
+        route = None
+    return answer_fields(deps.cors if route is None else route.cors, seen.get("origin"))

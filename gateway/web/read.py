@@ -25,6 +25,8 @@ def read_inbound(message: RawRequestMessage, peer: Peer, rules: FieldRules, *, h
         BadRequest: reason `target`, `host`, `framing` or `upgrade`.
         HeadersTooLarge, MethodNotAllowed, ExpectationFailed: as they say.
     """
+    if message.version < (1, 0):
+        raise BadRequest("malformed", detail="HTTP/0.9")
     if message.method in REFUSED_METHODS:
         raise MethodNotAllowed(USUAL_METHODS)
     raw = message.raw_headers

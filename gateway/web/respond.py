@@ -4,7 +4,7 @@ from typing import Final
 
 import orjson
 
-from gateway.errors import GatewayError, MethodNotAllowed, Overloaded, RequestTimeout
+from gateway.errors import GatewayError, MethodNotAllowed
 from gateway.net.exchange import Answer
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -84,8 +84,3 @@ def refusal_fields(error: GatewayError) -> list[bytes]:
 def no_content(*, request_id: bytes, fields: bytes, connection: bytes) -> bytes:
     """Give a preflight's answer."""
     return b"HTTP/1.1 204 No Content%b\r\nX-Request-Id: %b%b\r\n\r\n" % (fields, request_id, connection)
-
-
-# Sent outside any request, so without an id.
-OVERLOADED: Final = refusal(Overloaded(), request_id=b"-", cors=b"", connection=CLOSE)
-SLOW_HEAD: Final = refusal(RequestTimeout(), request_id=b"-", cors=b"", connection=CLOSE)

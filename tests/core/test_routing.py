@@ -14,6 +14,7 @@ from gateway.core.routing import (
     RouteTable,
     canonical_path,
     host_name,
+    require_consent,
     rewrite_target,
 )
 from gateway.errors import BadRequest, MethodNotAllowed, NoRoute
@@ -32,7 +33,10 @@ def route(path: str, *, name: str = "", **changes: object) -> Route:
 
 
 def matched(routes: list[Route], path: str, *, method: str = "GET", host: bytes = b"") -> str:
-    return RouteTable(routes).match(host, canonical_path(path), method).name
+    canonical = canonical_path(path)
+    found = RouteTable(routes).match(host, canonical, method)
+    require_consent(found, canonical)
+    return found.name
 
 
 def accepted(raw: str) -> CanonicalPath | None:

@@ -34,6 +34,9 @@ class Transport:
     def resume_reading(self) -> None:
         self.reading = True
 
+    def get_extra_info(self, _name: str) -> None:
+        return None
+
     def set_write_buffer_limits(self, high: int, low: int) -> None:
         assert high > low
 

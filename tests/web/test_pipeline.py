@@ -220,6 +220,35 @@ async def test_a_page_can_read_every_answer(echo: Echo, method: str, path: str, 
     assert "Origin" in ", ".join(answer.values("vary"))
 
 
+@pytest.mark.parametrize(
+    ("target", "lines", "status"),
+    [
+        pytest.param("/own/a;b", (), 400, id="ambiguous-path"),
+        pytest.param("/own/a", ("Expect: a-miracle",), 417, id="expectation"),
+        pytest.param("/own/a", tuple(f"X-{n}: {'x' * 7000}" for n in range(6)), 431, id="head-too-large"),
+    ],
+)
+async def test_what_is_refused_before_it_is_read_still_has_its_routes_cors_and_an_id(
+    target: str, lines: tuple[str, ...], status: int
+) -> None:
+    routes = [{"name": "own", "path": "/own/*", "upstream": "api", "auth": "public", "cors": {"origins": [APP]}}]
+    async with ScriptedUpstream(Echo()) as upstream, gateway(upstream.port, routes=routes, cors=None) as running:
+        answer = await running.get(target, fields={"Origin": APP}, lines=lines)
+        logged = [line["request_id"] for line in await running.logged() if line["event"] == "request"]
+    assert (answer.status, answer.values("access-control-allow-origin")) == (status, [APP])
+    assert len(answer.json["request_id"]) == 32
+    assert logged == [answer.value("x-request-id")]
+
+
+async def test_the_assertion_header_is_nobodys_to_send_whatever_the_prefix_is(echo: Echo) -> None:
+    identity = {"prefix": "X-Auth-", "assertion": {"header": "X-Signed"}}
+    async with ScriptedUpstream(echo) as upstream, gateway(upstream.port, identity=identity) as running:
+        for path in ("/public/x", "/x"):
+            await running.get(path, token=running.token(), lines=("X-Signed: forged", "x_signed: forged"))
+            assert not [value for _, value in echo.last.fields if value == "forged"]
+    assert echo.last.value("X-Auth-Id") == "user_1"
+
+
 async def test_the_upstreams_own_cors_is_replaced_where_the_route_has_cors(echo: Echo) -> None:
     echo.fields = ("Access-Control-Allow-Origin: *", "Access-Control-Expose-Headers: X-Own", "Vary: Accept")
     async with ScriptedUpstream(echo) as upstream, gateway(upstream.port) as running:

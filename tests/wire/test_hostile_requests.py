@@ -30,6 +30,7 @@ REFUSED = [
     pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\r\n\r\n", 400, id="tls"),
     pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, id="http-2"),
     pytest.param(b"GET /x HTTP/1.2\r\nHost: a\r\n\r\n", 400, id="http-1.2"),
+    pytest.param(b"GET /public/x\r\n\r\n", 400, id="http-0.9"),
     pytest.param(GET + b"\r\n", 400, id="no-host"),
     pytest.param(GET + b"Host: \r\n\r\n", 400, id="empty-host"),
     pytest.param(GET + b"Host: a\r\nHost: b\r\n\r\n", 400, id="two-hosts"),
@@ -93,6 +94,7 @@ async def test_it_is_refused_once_and_reaches_nobody(running: Running, echo: Ech
     assert answer.value("content-type") == "application/problem+json"
     assert answer.value("connection") == "close"
     assert answer.json["status"] == status
+    assert len(answer.json["request_id"]) == 32
     assert await reader.read() == b""  # one answer, then the end: what stands behind is never a request
     writer.close()
     assert echo.requests == []

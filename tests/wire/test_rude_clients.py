@@ -99,38 +99,6 @@ async def test_small_answers_wait_too_for_a_client_that_asks_and_never_reads() -
         await settled(running, 0)
 
 
-async def with_an_answer_left(running: Running) -> socket.socket:
-    """Connect a client for which some of its last answer waits in the gateway, less than would stall it."""
-    client = await deaf(running, b"")
-    await settled(running, 1)
-    while not untaken(running):
-        await asyncio.get_running_loop().sock_sendall(client, REQUEST)
-        await spin(50)
-    return client
-
-
-async def forty(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while await read_request(reader) is not None:
-        writer.write(response(body=b"x" * 40_000))
-        await writer.drain()
-
-
-@pytest.mark.parametrize("ending", ["idle", "last-answer", "drained"])
-async def test_an_answer_that_nobody_takes_keeps_no_connection_for_ever(ending: str) -> None:
-    async with ScriptedUpstream(forty) as upstream, gateway(upstream.port) as running:
-        client = await with_an_answer_left(running)
-        if ending == "last-answer":
-            last = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-            await asyncio.get_running_loop().sock_sendall(client, last)
-        elif ending == "drained":
-            next(iter(running.app.listener._open)).drain()
-        await spin(50)
-        assert len(running.app.listener._open) == 1
-        running.pass_time(76)
-        await settled(running, 0)
-        client.close()
-
-
 async def test_a_slow_reader_gets_all_of_it_in_the_end() -> None:
     async with ScriptedUpstream(never_tired) as upstream, gateway(upstream.port) as running:
         client = await deaf(running, REQUEST * 2)

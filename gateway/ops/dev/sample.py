@@ -96,9 +96,12 @@ async def _echo(request: web.Request) -> web.Response:
 
 async def _body(request: web.Request) -> dict[str, Any]:
     size, start = 0, bytearray()
-    async for chunk in request.content.iter_any():
-        size += len(chunk)
-        start += chunk[: TEXT_BYTES + 1 - len(start)]
+    try:
+        async for chunk in request.content.iter_any():
+            size += len(chunk)
+            start += chunk[: TEXT_BYTES + 1 - len(start)]
+    except ConnectionError:
+        return {"bytes": size, "text": None}  # nobody is there to read it
     try:
         text = start.decode() if size <= TEXT_BYTES else None
     except UnicodeDecodeError:
