@@ -250,8 +250,7 @@ class Connection(RequestHandler):
             listener.log_request(self)
 
     def _own_fault(self, error: Exception) -> None:
-        request_id = self.request_id.decode("latin-1")
-        self._listener.log.event("request_failed", level="error", request_id=request_id, exc_info=error)
+        self._listener.log.event("request_failed", level="error", request_id=self.request_id.decode(), exc_info=error)
 
     def _may_go_on(self) -> bool:
         if self._force_close or self.transport is None:
@@ -340,27 +339,24 @@ class Connection(RequestHandler):
     def _refuse(self, error: GatewayError) -> None:
         self.code, self.reason = error.code, error.reason or ""
         if error.status >= 500 and error.detail:
-            request_id = self.request_id.decode("latin-1")
-            self._listener.log.event(error.code, level="warning", detail=error.detail, request_id=request_id)
+            told = {"detail": error.detail, "request_id": self.request_id.decode()}
+            self._listener.log.event(error.code, level="warning", **told)
         if self.request_id is NO_ID:
             self.request_id = b"%032x" % self._listener.deps.random_bits(128)
         if self.inbound is None:
-            self._note_origin()
             self._closing = True
+            if self._received is not None:  # the page that sent it, if one did, may know why
+                deps, message = self._listener.deps, self._received[0]
+                seen = deps.fields.read(message.raw_headers).seen
+                self.cors = cors_of_unread(deps, message.method, message.path, seen)
         if self._answered:
             return self.abort()  # a second head inside the first one's body would be response splitting
         self._answered, self.status = True, error.status
         self._closing |= not self.upload.finished
-        ids, connection = self.request_id, self._connection()
-        data = respond.refusal(error, request_id=ids, cors=self.cors, connection=connection, is_head=self._is_head)
-        return self._write(data)
-
-    def _note_origin(self) -> None:
-        """A request that was not even read is answered too; the page that sent it, if one did, may know why."""
-        if self._received is not None:
-            deps, message = self._listener.deps, self._received[0]
-            seen = deps.fields.read(message.raw_headers).seen
-            self.cors = cors_of_unread(deps, message.method, message.path, seen)
+        ids, closing = self.request_id, self._connection()
+        return self._write(
+            respond.refusal(error, request_id=ids, cors=self.cors, connection=closing, is_head=self._is_head)
+        )
 
     def ask_for_body(self) -> None:
         """Send `100 Continue`, unless the answer is already there."""
