@@ -325,3 +325,8 @@ def test_an_extra_header_is_said_or_named_unusable_or_empty(value):
     unusable = unusable_headers({"c": value}, policy)
     assert (b"X-Extra" in said) + bool(unusable) <= 1
     assert all(VALUE.fullmatch(text) for text in said.values())
+
+
+def test_names_outside_the_prefix_are_reserved_too():
+    policy = IdentityPolicy(headers=(("X-Plan", "pla"),), assertion_header="X-Signed")
+    assert policy.reserved_names == ("X-Signed", "X-Plan")
