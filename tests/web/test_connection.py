@@ -46,6 +46,8 @@ async def test_a_head_that_trickles_in_has_one_time_in_all(running: Running) -> 
     assert (answer.status, answer.json["code"], answer.value("connection")) == (408, "request_timeout", "close")
     assert await reader.read() == b""
     writer.close()
+    logged = [(line["status"], line["request_id"]) for line in await running.logged() if line["event"] == "request"]
+    assert logged == [(408, answer.value("x-request-id"))]
 
 
 async def test_an_idle_connection_is_kept_for_its_time(running: Running) -> None:
