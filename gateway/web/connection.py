@@ -139,10 +139,13 @@ class Connection(RequestHandler):
     def pause_writing(self) -> None:  # noqa: D102
         super().pause_writing()
         if self._phase is not UPLOAD:  # whose own clock goes on
-            patience_s = self.route.idle_s if self.route is not None else self._listener.limits.keepalive_s
-            self._phase, self.deadline = STALLED, self._listener.after(patience_s)
+            self._stall()
         if self.wire is not None:
             self.wire.hold()
+
+    def _stall(self) -> None:
+        patience_s = self.route.idle_s if self.route is not None else self._listener.limits.keepalive_s
+        self._phase, self.deadline = STALLED, self._listener.after(patience_s)
 
     def resume_writing(self) -> None:  # noqa: D102
         super().resume_writing()
@@ -244,13 +247,10 @@ class Connection(RequestHandler):
             self.status = self.status or CLIENT_GONE
             raise
         except Exception as error:  # the one catch-all: whatever is wrong, the client is answered
-            self._own_fault(error)
             self._refuse(InternalError())
+            listener.log_fault(self, error)
         finally:
             listener.log_request(self)
-
-    def _own_fault(self, error: Exception) -> None:
-        self._listener.log.event("request_failed", level="error", request_id=self.request_id.decode(), exc_info=error)
 
     def _may_go_on(self) -> bool:
         if self._force_close or self.transport is None:
@@ -284,15 +284,13 @@ class Connection(RequestHandler):
 
     def head(self, answer: Answer) -> None:
         """Send a forwarded answer's head, with as much of its body as there is."""
-        http_10, is_head = self._http_10, self._is_head
         self._answered, self.status = True, answer.status
-        self._chunking = respond.is_chunked(answer, is_head=is_head, http_10=http_10)
-        framing = respond.framing(answer, is_head=is_head, http_10=http_10)
-        if not self.upload.finished or (not framing and answer.status not in respond.BODILESS and not is_head):
-            self._closing = True
+        framing = respond.framing(answer, is_head=self._is_head, http_10=self._http_10)
+        self._chunking = framing is respond.CHUNKED
+        self._closing |= framing is None or not self.upload.finished
         cors = None if self.route is None or self.route.cors is None else self.cors
         pieces = respond.answer_head(
-            answer, request_id=self.request_id, cors=cors, framing=framing, connection=self._connection()
+            answer, request_id=self.request_id, cors=cors, framing=framing or b"", connection=self._connection()
         )
         body = answer.body
         if body:
@@ -338,11 +336,9 @@ class Connection(RequestHandler):
 
     def _refuse(self, error: GatewayError) -> None:
         self.code, self.reason = error.code, error.reason or ""
-        if error.status >= 500 and error.detail:
-            told = {"detail": error.detail, "request_id": self.request_id.decode()}
-            self._listener.log.event(error.code, level="warning", **told)
         if self.request_id is NO_ID:
             self.request_id = b"%032x" % self._listener.deps.random_bits(128)
+        self._listener.log_fault(self, error)
         if self.inbound is None:
             self._closing = True
             if self._received is not None:  # the page that sent it, if one did, may know why
@@ -371,6 +367,8 @@ class Connection(RequestHandler):
         """Stop that clock."""
         if self._phase is UPLOAD:
             self._phase, self.deadline = BUSY, 0.0
+            if self._paused:
+                self._stall()
 
     # --- the gateway's own addresses ---------------------------------------------------------------------------------
 
@@ -396,4 +394,4 @@ class Connection(RequestHandler):
             self.code, self.reason = error.code, error.reason or ""
         elif error is not None:
             self.code = InternalError.code
-            self._own_fault(error)
+            self._listener.log_fault(self, error)

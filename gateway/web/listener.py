@@ -8,6 +8,7 @@ from typing import NoReturn
 from aiohttp import web
 
 from gateway.core.model import Limits
+from gateway.errors import GatewayError
 from gateway.net.deadlines import SWEEP_S, Deadlines
 from gateway.telemetry import Log
 from gateway.web.access import access_line
@@ -73,6 +74,14 @@ class Listener(web.Server):
         """Write the access line of the request that this connection has just answered."""
         if self.log.wants_access:
             self.log.access(access_line(connection, ts=self.log.stamp(), ended=self.clock()))
+
+    def log_fault(self, connection: Connection, error: Exception) -> None:
+        """Tell what the client is not told: an error's detail, or where a fault of our own came from."""
+        request_id = connection.request_id.decode()
+        if not isinstance(error, GatewayError):
+            self.log.event("request_failed", level="error", request_id=request_id, exc_info=error)
+        elif error.status >= 500 and error.detail:
+            self.log.event(error.code, level="warning", detail=error.detail, request_id=request_id)
 
     async def drain(self, within_s: float) -> bool:
         """Let what runs finish; say whether all did in time. Idle connections are closed at once."""

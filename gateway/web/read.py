@@ -15,6 +15,7 @@ from gateway.errors import BadRequest, ExpectationFailed, GatewayError, HeadersT
 AUTHORITY = re.compile(rb"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 ABSOLUTE = re.compile(r"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
 REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
+MAX_LENGTH_DIGITS = 18  # below 2^63; aiohttp takes 2^64 - 1 for no body at all
 USUAL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -62,6 +63,8 @@ def _is_authority(authority: bytes) -> bool:
 
 
 def _check_framing(message: RawRequestMessage, seen: Mapping[str, bytes]) -> None:
+    if len(seen.get("content-length", b"")) > MAX_LENGTH_DIGITS:
+        raise BadRequest("framing")
     coding = seen.get("transfer-encoding")
     if coding is not None and (coding.lower() != b"chunked" or message.version < (1, 1) or "content-length" in seen):
         # RFC 9112 §6.1: what another server would frame differently is how requests are smuggled.

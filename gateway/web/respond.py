@@ -10,7 +10,7 @@ from gateway.net.exchange import Answer
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLOSE: Final = b"\r\nConnection: close"
 KEEP: Final = b"\r\nConnection: keep-alive"  # only an HTTP/1.0 client has to be told
-BODILESS: Final = frozenset({204, 304})
+CHUNKED: Final = b"\r\nTransfer-Encoding: chunked"
 
 
 def answer_head(
@@ -22,8 +22,11 @@ def answer_head(
     return [status, *answer.fields, *own, b"\r\nX-Request-Id: ", request_id, framing, connection, b"\r\n\r\n"]
 
 
-def framing(answer: Answer, *, is_head: bool, http_10: bool) -> bytes:
-    """Give the answer's framing line, made anew from what is known of its body (RFC 9112 §6)."""
+def framing(answer: Answer, *, is_head: bool, http_10: bool) -> bytes | None:
+    """Give the answer's framing line, made anew from what is known of its body (RFC 9112 §6).
+
+    `CHUNKED` itself where the body goes out in chunks, None where only the connection's end can end it.
+    """
     if answer.status == 204:
         return b""
     if is_head or answer.status == 304:
@@ -32,13 +35,7 @@ def framing(answer: Answer, *, is_head: bool, http_10: bool) -> bytes:
         return b"\r\nContent-Length: %d" % len(answer.body)
     if answer.length is not None:
         return b"\r\nContent-Length: %d" % answer.length
-    return b"" if http_10 else b"\r\nTransfer-Encoding: chunked"
-
-
-def is_chunked(answer: Answer, *, is_head: bool, http_10: bool) -> bool:
-    """Say whether the body goes out in chunks."""
-    bodiless = is_head or answer.complete or answer.status in BODILESS
-    return answer.length is None and not bodiless and not http_10
+    return None if http_10 else CHUNKED
 
 
 def refusal(error: GatewayError, *, request_id: bytes, cors: bytes, connection: bytes, is_head: bool = False) -> bytes:

@@ -86,3 +86,15 @@ async def test_a_sweep_that_goes_wrong_is_not_the_last_one(monkeypatch: pytest.M
         deadlines.start()
     await swept.wait()
     deadlines.stop()
+
+
+async def test_after_stop_it_sweeps_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.net.deadlines.SWEEP_S", 0)
+    called: list[int] = []
+    deadlines = Deadlines(Clock(100.0))
+    deadlines.on_sweep(lambda: called.append(1))
+    deadlines.start()
+    deadlines.stop()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert called == [1]

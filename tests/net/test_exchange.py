@@ -3,11 +3,21 @@
 import asyncio
 import socket
 import struct
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
+from gateway.core.headers import Outbound
+from gateway.core.model import Endpoint, Upstream
+from gateway.core.routing import PathPattern, Route
+from gateway.net.deadlines import Deadlines
+from gateway.net.exchange import Answer as Head
+from gateway.net.exchange import forward
+from gateway.net.upstreams import Pool
+from gateway.net.wire import Wire
+from gateway.web.upload import NO_UPLOAD
 from tests.fakes.gateway import Answer, Running, gateway, read_answer
 from tests.fakes.upstream import Echo, Received, ScriptedUpstream, read_request, response
 
@@ -363,7 +373,7 @@ async def test_an_upstream_that_does_not_read_holds_the_client_back() -> None:
         await release.wait()
 
     async with behind(stuck, limits={"body_bytes": 0}) as running:
-        _, writer = await running.connect()
+        reader, writer = await running.connect()
         writer.write(b"POST /public/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n")
         await arrived.wait()
 
@@ -378,6 +388,8 @@ async def test_an_upstream_that_does_not_read_holds_the_client_back() -> None:
         pouring = asyncio.ensure_future(pour())
         done, _ = await asyncio.wait({pouring}, timeout=1.0)
         assert not done  # 200 MB would have gone into somebody's memory
+        running.pass_time(301)  # and an upstream that never reads is given up
+        assert (await read_answer(reader)).status == 504
         pouring.cancel()
         writer.transport.abort()  # type: ignore[attr-defined]
         release.set()
@@ -508,3 +520,76 @@ async def test_an_upload_under_a_streaming_answer_keeps_both_alive() -> None:
         writer.write(b"x")
         assert await reader.readexactly(4) == b"done"
         writer.close()
+
+
+async def test_an_upload_that_streams_is_never_repeated() -> None:
+    bodies = 0
+
+    async def one_each(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal bodies
+        await reader.readuntil(b"\r\n\r\n")
+        bodies += 1
+        writer.write(response(body=b"ok"))
+        await reader.readexactly(1)  # the next request makes it close
+
+    async with behind(one_each) as running:
+        assert (await running.get("/public/x")).status == 200
+        reader, writer = await running.connect()
+        writer.write(b"PUT /public/x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nbegin")  # the beginning is spent
+        assert (await read_answer(reader)).status == 502
+        writer.close()
+    assert bodies == 1
+
+
+async def test_no_answer_in_time_behind_an_upload_is_504() -> None:
+    arrived = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        arrived.set()
+        assert await read_chunk(reader) == b"hello"
+        whole.set()
+        await reader.read()
+
+    async def read_chunk(reader: asyncio.StreamReader) -> bytes:
+        return (await reader.readuntil(b"0\r\n\r\n"))[3:8]
+
+    whole = asyncio.Event()
+    async with behind(silent) as running:
+        reader, writer = await running.connect()
+        writer.write(b"POST /public/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await arrived.wait()
+        writer.write(b"5\r\nhello\r\n0\r\n\r\n")
+        await whole.wait()
+        running.pass_time(31)
+        answer = await read_answer(reader)
+        assert (answer.status, answer.json["code"]) == (504, "upstream_timeout")
+        writer.close()
+
+
+class Visitor:
+    """A client that only looks which wire it may hold."""
+
+    upload, wire, endpoint, upstream_s = NO_UPLOAD, None, "", 0.0
+    may_hold: Wire | None = None
+
+    def head(self, answer: Head) -> None:
+        assert answer.complete
+        self.may_hold = self.wire
+
+    def body(self, data: bytes) -> None: ...
+
+    def end(self) -> None: ...
+
+    def clock(self) -> float:
+        return 0.0
+
+
+async def test_a_client_holds_the_upstream_only_during_its_exchange() -> None:
+    async with ScriptedUpstream(Echo()) as upstream:
+        endpoint, visitor = Endpoint("127.0.0.1", upstream.port), Visitor()
+        pool = Pool(endpoint, Deadlines(time.monotonic))
+        route = Route("only", PathPattern.read("/*"), Upstream("api", endpoint))
+        await forward(pool, visitor, Outbound("GET", [b"GET / HTTP/1.1"], route))
+        assert (visitor.may_hold, visitor.wire) == (pool.take(), None)
+        pool.close()

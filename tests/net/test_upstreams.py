@@ -170,16 +170,33 @@ class LinkLocal(asyncio.Transport):
         self.aborted = True
 
 
+class Loop:
+    """A loop that connects everybody to `transport`."""
+
+    transport: asyncio.Transport
+    lose = False
+
+    async def create_connection(self, make: Callable[[], Wire], *_: object, **__: object) -> tuple[object, Wire]:
+        wire = make()
+        wire.connection_made(self.transport)
+        if self.lose:
+            wire.connection_lost(None)
+        return self.transport, wire
+
+
+async def test_a_connection_lost_as_soon_as_made_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = Loop()
+    loop.transport, loop.lose = LinkLocal(), True
+    kept = pool(80)
+    monkeypatch.setattr("gateway.net.upstreams.asyncio.get_running_loop", lambda: loop)
+    wire = await kept.connect(0)
+    assert (wire.lost, kept._open) == (True, set())
+
+
 async def test_a_connection_that_ends_up_link_local_is_dropped_unused(monkeypatch: pytest.MonkeyPatch) -> None:
-    transport = LinkLocal()
-
-    class Loop:
-        async def create_connection(self, make: Callable[[], Wire], *_: object, **__: object) -> tuple[object, Wire]:
-            wire = make()
-            wire.connection_made(transport)
-            return transport, wire
-
-    monkeypatch.setattr("gateway.net.upstreams.asyncio.get_running_loop", Loop)
+    loop = Loop()
+    loop.transport = transport = LinkLocal()
+    monkeypatch.setattr("gateway.net.upstreams.asyncio.get_running_loop", lambda: loop)
     with pytest.raises(UpstreamRefused) as refused:
         await pool(80).connect(0)
     assert "link-local" in (refused.value.detail or "")

@@ -267,8 +267,9 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         pytest.param(GOOD.replace(b"OK", b"O\x00K"), id="nul-in-the-reason"),
         pytest.param(GOOD.replace(b"OK", b"O\x1b[2JK"), id="escape-in-the-reason"),
         pytest.param(GOOD.replace(b"OK", b"O\rK"), id="bare-cr-in-the-reason"),
-        pytest.param(GOOD.replace(b"200", b"000"), id="status-000"),
-        pytest.param(GOOD.replace(b"200", b"099"), id="status-099"),
+        pytest.param(b"HTTP/1.1 000 X\r\n\r\n", id="status-000"),
+        pytest.param(b"HTTP/1.1 099 X\r\n\r\n", id="status-099"),
+        pytest.param(b"HTTP/1.1 101 X\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n", id="unasked-101"),
         pytest.param(GOOD.replace(b"200", b"199") + GOOD, id="interim-with-a-length"),
         pytest.param(CHUNKED.replace(b"200", b"103") + GOOD, id="interim-in-chunks"),
         pytest.param(GOOD.replace(b"2\r\n\r\n", b"%d\r\n\r\n" % 2**63), id="length-beyond-63-bits"),
@@ -297,7 +298,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 async def test_an_answer_in_doubt_is_none(bench: Bench, answer: bytes) -> None:
     answered = bench.ask()
     bench.wire.data_received(answer)
-    await answered
+    assert answered.done()
     assert isinstance(bench.wire.fault, BadUpstreamResponse)
     assert not bench.wire.finish(idle_s=4)
     assert bench.transport.aborted

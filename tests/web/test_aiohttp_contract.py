@@ -56,6 +56,30 @@ async def test_parser_says_when_a_message_was_taken() -> None:
     assert callable(made._parser.message_consumed)
 
 
+def test_the_parser_is_llhttp() -> None:
+    """The pure-Python one refuses other things; what is malformed was tried against this one."""
+    assert HttpRequestParser.__module__ == "aiohttp._http_parser"
+
+
+async def test_a_trailer_still_leaks_into_the_next_head() -> None:
+    """Should this fail, `Connection._serve` need no longer close behind chunks."""
+    made = await handler()
+    made.data_received(
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Evil: 1\r\n\r\n"
+        b"GET / HTTP/1.1\r\nHost: b\r\n\r\n"
+    )
+    message, _ = made._messages[-1]
+    assert message.raw_headers == ((b"X-Evil", b"1"), (b"Host", b"b"))
+
+
+async def test_a_message_can_be_told_to_end_its_connection() -> None:
+    made = await handler()
+    made.data_received(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    message, payload = made._messages[-1]
+    assert (message.should_close, message._replace(should_close=True).should_close) == (False, True)
+    assert payload is EMPTY_PAYLOAD
+
+
 @pytest.mark.parametrize(
     ("data", "is_fault"),
     [

@@ -134,7 +134,7 @@ async def test_a_fault_of_our_own_is_500_and_one_event_with_its_trace(
     assert (answer.status, answer.json["code"]) == (500, "internal_error")
     assert b"ours" not in answer.body
     events = [line for line in await running.logged() if line["event"] == "request_failed"]
-    assert len(events) == 1
+    assert [event["request_id"] for event in events] == [answer.value("x-request-id")]
     assert "ZeroDivisionError" in str(events[0])
 
 

@@ -14,23 +14,20 @@ def answer(*, status: int = 200, length: int | None = None, body: bytes = b"", c
 
 
 @pytest.mark.parametrize(
-    ("given", "is_head", "http_10", "framing", "chunked"),
+    ("given", "is_head", "http_10", "framing"),
     [
-        pytest.param(answer(body=b"hi", complete=True), False, False, b"\r\nContent-Length: 2", False, id="whole"),
-        pytest.param(answer(length=9), False, False, b"\r\nContent-Length: 9", False, id="length"),
-        pytest.param(answer(), False, False, b"\r\nTransfer-Encoding: chunked", True, id="unknown"),
-        pytest.param(answer(), False, True, b"", False, id="unknown-for-1.0"),
-        pytest.param(answer(length=9, complete=True), True, False, b"\r\nContent-Length: 9", False, id="head"),
-        pytest.param(answer(complete=True), True, False, b"", False, id="head-unknown"),
-        pytest.param(answer(status=204, complete=True), False, False, b"", False, id="204"),
-        pytest.param(
-            answer(status=304, length=9, complete=True), False, False, b"\r\nContent-Length: 9", False, id="304"
-        ),
+        pytest.param(answer(body=b"hi", complete=True), False, False, b"\r\nContent-Length: 2", id="whole"),
+        pytest.param(answer(length=9), False, False, b"\r\nContent-Length: 9", id="length"),
+        pytest.param(answer(), False, False, respond.CHUNKED, id="unknown"),
+        pytest.param(answer(), False, True, None, id="unknown-for-1.0"),
+        pytest.param(answer(length=9, complete=True), True, False, b"\r\nContent-Length: 9", id="head"),
+        pytest.param(answer(complete=True), True, False, b"", id="head-unknown"),
+        pytest.param(answer(status=204, complete=True), False, False, b"", id="204"),
+        pytest.param(answer(status=304, length=9, complete=True), False, False, b"\r\nContent-Length: 9", id="304"),
     ],
 )
-def test_framing(given: Answer, is_head: bool, http_10: bool, framing: bytes, chunked: bool) -> None:
+def test_framing(given: Answer, is_head: bool, http_10: bool, framing: bytes | None) -> None:
     assert respond.framing(given, is_head=is_head, http_10=http_10) == framing
-    assert respond.is_chunked(given, is_head=is_head, http_10=http_10) is chunked
 
 
 def kinds() -> list[type[GatewayError]]:

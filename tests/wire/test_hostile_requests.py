@@ -21,7 +21,12 @@ def echo() -> Echo:
 @pytest.fixture
 async def running(echo: Echo) -> AsyncIterator[Running]:
     limits = {"header_bytes": 8192, "headers": 20, "body_bytes": 1000}
-    async with ScriptedUpstream(echo) as upstream, gateway(upstream.port, limits=limits) as started:
+    routes = [
+        {"name": "unbounded", "path": "/unbounded/*", "upstream": "api", "auth": "public", "max_body_bytes": 0},
+        {"name": "public", "path": "/public/*", "upstream": "api", "auth": "public"},
+        {"name": "rest", "path": "/*", "upstream": "api"},
+    ]
+    async with ScriptedUpstream(echo) as upstream, gateway(upstream.port, limits=limits, routes=routes) as started:
         yield started
 
 
@@ -41,6 +46,7 @@ REFUSED = [
     pytest.param(POST + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello", 400, id="two-lengths"),
     pytest.param(POST + b"Content-Length: +5\r\n\r\nhello", 400, id="signed-length"),
     pytest.param(POST + b"Content-Length: \r\n\r\n", 400, id="empty-length"),
+    pytest.param(b"POST /unbounded/x HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551615\r\n\r\n", 400, id="2^64-1"),
     pytest.param(POST + b"Content-Length: 5, 5\r\n\r\nhello", 400, id="length-list"),
     pytest.param(POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED, 400, id="cl-te"),
     pytest.param(POST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n" + SMUGGLED, 400, id="te-cl"),

@@ -89,6 +89,27 @@ async def test_a_client_that_reads_nothing_is_cut_and_fills_no_memory(requests: 
         client.close()
 
 
+async def test_a_client_that_sends_all_and_then_reads_nothing_is_cut() -> None:
+    async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"half")
+        writer.write(response(body=MUCH * 60))
+        await reader.read()
+
+    async with ScriptedUpstream(early) as upstream, gateway(upstream.port) as running:
+        client = await deaf(running, b"POST /public/x HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nhalf")
+        await stalled(running)
+        (connection,) = running.app.listener._open
+        await asyncio.get_running_loop().sock_sendall(client, b"rest")
+        while not connection.upload.finished:
+            await asyncio.sleep(0)
+        await spin()
+        running.pass_time(299)
+        assert len(running.app.listener._open) == 1
+        running.pass_time(2)
+        await settled(running, 0)
+        client.close()
+
+
 async def test_small_answers_wait_too_for_a_client_that_asks_and_never_reads() -> None:
     async with ScriptedUpstream(plenty) as upstream, gateway(upstream.port) as running:
         client = await deaf(running, REQUEST * 500)
@@ -97,6 +118,44 @@ async def test_small_answers_wait_too_for_a_client_that_asks_and_never_reads() -
         assert untaken(running) < 1_000_000
         client.close()
         await settled(running, 0)
+
+
+async def with_an_answer_left(running: Running) -> socket.socket:
+    """Connect a client for which some of its last answer waits in the gateway, less than would stall it."""
+    client = await deaf(running, b"")
+    await settled(running, 1)
+    (connection,) = running.app.listener._open
+    while not untaken(running):
+        await asyncio.get_running_loop().sock_sendall(client, REQUEST)
+        while connection._phase in ("new", "idle"):
+            await asyncio.sleep(0)
+        while connection._phase != "idle":
+            await asyncio.sleep(0)
+    return client
+
+
+async def forty(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while await read_request(reader) is not None:
+        writer.write(response(body=b"x" * 40_000))
+        await writer.drain()
+
+
+@pytest.mark.parametrize("ending", ["idle", "last-answer", "drained"])
+async def test_an_answer_that_nobody_takes_keeps_no_connection_for_ever(ending: str) -> None:
+    async with ScriptedUpstream(forty) as upstream, gateway(upstream.port) as running:
+        client = await with_an_answer_left(running)
+        (connection,) = running.app.listener._open
+        if ending == "last-answer":
+            last = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+            await asyncio.get_running_loop().sock_sendall(client, last)
+        elif ending == "drained":
+            connection.drain()
+        while connection._phase != ("idle" if ending == "idle" else "ending"):
+            await asyncio.sleep(0)
+        assert len(running.app.listener._open) == 1
+        running.pass_time(76)
+        await settled(running, 0)
+        client.close()
 
 
 async def test_a_slow_reader_gets_all_of_it_in_the_end() -> None:
