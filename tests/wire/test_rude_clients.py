@@ -1,6 +1,7 @@
 """Clients that are slow, do not read, leave, or say more than they should: none may cost more than its share."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -353,3 +354,39 @@ async def test_an_unreadable_request_is_logged_in_either_format(echo: Echo, form
         text = await asyncio.to_thread(Path(running._log_path).read_text)
     assert text.count("400") >= 2
     assert not [char for char in text if char != "\n" and not char.isprintable()]
+
+
+async def test_an_answer_before_the_end_of_the_upload_ends_the_connection() -> None:
+    async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"half")
+        writer.write(response(403, b"no", reason="Forbidden"))
+        await reader.read()
+
+    async with ScriptedUpstream(early) as upstream, gateway(upstream.port) as running:
+        reader, writer = await running.connect()
+        writer.write(b"POST /public/x HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nhalf")
+        answer = await read_answer(reader)
+        assert (answer.status, answer.body, answer.value("connection")) == (403, b"no", "close")
+        assert await reader.read() == b""
+        writer.close()
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 100", b"Transfer-Encoding: chunked"], ids=["length", "chunked"])
+async def test_an_answer_that_breaks_off_is_cut_and_nothing_is_written_into_it(framing: bytes) -> None:
+    async def dies(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n5\r\nhello\r\n")
+        await writer.drain()
+        await spin(50)
+
+    async with ScriptedUpstream(dies) as upstream, gateway(upstream.port) as running:
+        reader, writer = await running.connect()
+        writer.write(REQUEST)
+        got = bytearray()
+        with contextlib.suppress(ConnectionError):  # a reset says it as well
+            while piece := await reader.read(65_536):
+                got += piece
+        writer.close()
+    assert got.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert got.count(b"HTTP/1.1") == 1
+    assert not got.endswith(b"0\r\n\r\n")
