@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import orjson
 import pytest
 
 from gateway.telemetry import HELD_BYTES, LineWriter, Log
@@ -21,7 +22,7 @@ def opened(path: Path) -> LineWriter:
 def test_events_and_access_lines_keep_their_order(tmp_path: Path) -> None:
     log = Log(opened(tmp_path / "log"))
     log.event("first", number=1)
-    log.access(ACCESS)
+    log.access(orjson.dumps(ACCESS))
     log.event("last", level="error")
     log.close()
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
@@ -43,7 +44,7 @@ def test_a_level_that_is_not_wanted_is_not_written(tmp_path: Path) -> None:
 def test_controls_are_escaped(tmp_path: Path, form: str, control: str) -> None:
     log = Log(opened(tmp_path / "log"), form=form)
     log.event("bad", said=f"a{control}b")
-    log.access(ACCESS | {"path": f"/a{control}b", "user": f"u{control}"})
+    log.access(orjson.dumps(ACCESS | {"path": f"/a{control}b", "user": f"u{control}"}))
     log.close()
     text = (tmp_path / "log").read_text()
     assert text.count("\n") == 2
@@ -54,14 +55,16 @@ def test_controls_are_escaped(tmp_path: Path, form: str, control: str) -> None:
 
 def test_a_person_reads_status_path_and_reason(tmp_path: Path) -> None:
     log = Log(opened(tmp_path / "log"), form="console")
-    log.access(ACCESS | {"path": "/a"})
+    log.access(orjson.dumps(ACCESS | {"path": "/a"}))
     log.close()
     assert (tmp_path / "log").read_text() == "12:00:00 401 GET /a rest - 1.5ms invalid_token token-expired\n"
 
 
 def test_a_request_that_could_not_be_read_has_a_line_for_a_person(tmp_path: Path) -> None:
     log = Log(opened(tmp_path / "log"), form="console")
-    log.access(ACCESS | {"method": None, "path": None, "route": None, "status": 400, "code": "bad_request"})
+    log.access(
+        orjson.dumps(ACCESS | {"method": None, "path": None, "route": None, "status": 400, "code": "bad_request"})
+    )
     log.close()
     assert (tmp_path / "log").read_text() == "12:00:00 400 - - - - 1.5ms bad_request token-expired\n"
 

@@ -12,7 +12,7 @@ from gateway.config.routes import Surroundings, build_routes
 from gateway.config.schema import Settings
 from gateway.config.upstreams import build_upstreams
 from gateway.config.urls import read_host, read_url
-from gateway.core.headers import Network
+from gateway.core.forwarding import Network
 from gateway.core.model import Limits
 
 

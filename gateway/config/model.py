@@ -6,7 +6,7 @@ from typing import Literal
 from gateway.config.findings import Finding
 from gateway.core.cors import CorsPolicy
 from gateway.core.credentials import CredentialPolicy
-from gateway.core.headers import Network
+from gateway.core.forwarding import Network
 from gateway.core.identity import IdentityPolicy
 from gateway.core.model import Limits
 from gateway.core.routing import Route

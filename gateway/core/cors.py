@@ -41,11 +41,14 @@ class CorsPolicy:
     max_age_s: int = 600
     private_network: bool = False
     _granted: dict[bytes, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _answers: dict[bytes | None, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.origins.any and self.credentials:
             raise ValueError('"*" cannot go with credentials: name the origins, or set credentials: false')
         self._granted.update((origin, self._grant(origin)) for origin in self.origins.exact)
+        self._answers[None] = VARY_ORIGIN
+        self._answers.update((origin, grant + VARY_ORIGIN) for origin, grant in self._granted.items())
 
     def names(self, origin: bytes) -> bool:
         """Say whether the origin is listed, exactly or by pattern; a bare `*` lists nobody."""
@@ -59,6 +62,13 @@ class CorsPolicy:
             return self._grant(origin)
         return b""
 
+    def answer(self, origin: bytes | None) -> bytes:
+        """Give the CORS fields of an answer to this origin, ready for a head: the grant, and `Vary`."""
+        # Even with "*": `null` and those without an Origin get another answer, which a cache must not give to the rest
+        # (Fetch standard, "CORS protocol and HTTP caches").
+        ready = self._answers.get(origin)
+        return self.granted(origin or b"") + VARY_ORIGIN if ready is None else ready
+
     def _grant(self, origin: bytes) -> bytes:
         allowed = b"*" if self.origins.any else origin
         lines = [b"\r\nAccess-Control-Allow-Origin: ", allowed]
@@ -70,12 +80,8 @@ class CorsPolicy:
 
 
 def answer_fields(policy: CorsPolicy | None, origin: bytes | None) -> bytes:
-    """Give the CORS fields of an answer, ready for a head: the grant, and `Vary` wherever the answer depends on it."""
-    if policy is None:
-        return b""
-    # Even with "*": `null` and those without an Origin get another answer, which a cache must not give to the rest
-    # (Fetch standard, "CORS protocol and HTTP caches").
-    return VARY_ORIGIN if origin is None else policy.granted(origin) + VARY_ORIGIN
+    """Give the CORS fields of an answer, b"" where there is no CORS."""
+    return b"" if policy is None else policy.answer(origin)
 
 
 def is_preflight(method: str, seen: Mapping[str, bytes]) -> bool:

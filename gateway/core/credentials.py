@@ -8,14 +8,8 @@ import re
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote_to_bytes
 
-from gateway.core.model import Inbound
-from gateway.core.session import (
-    Credential,
-    CredentialPolicy,
-    SignedOut,
-    choose_cookies,
-    cookie_state,
-)
+from gateway.core.model import Credential, Inbound, SignedOut
+from gateway.core.session import CredentialPolicy, choose_cookies, cookie_state
 from gateway.errors import BadRequest, Forbidden
 
 __all__ = [
@@ -43,19 +37,24 @@ _NOTHING = SignedOut("session-token-and-uat-missing", sent=False)
 def find_credential(inbound: Inbound, policy: CredentialPolicy, *, now: float) -> Credential | SignedOut:
     """Find the request's one credential at `now` (Unix seconds).
 
-    A header token is the credential even where it cannot be good: a cookie never rescues it.
+    A header token is the credential even where it cannot be good: a cookie never rescues it, and it is remembered with
+    the header. What cookies say depends on the method and the time.
 
     Raises:
         BadRequest: `Authorization` was sent more than once.
     """
-    authorization = inbound.seen.get("authorization")
+    header = inbound.header
+    if header.credential is not None:
+        return header.credential
+    authorization = header.seen.get("authorization")
     if authorization is not None:
-        if "authorization" in inbound.repeated:
+        if "authorization" in header.repeated:
             raise BadRequest("two-credentials")
         token = _header_token(authorization)
         if token is not None:
-            return Credential(token, "header")
-    cookie = inbound.seen.get("cookie")
+            header.credential = Credential(token, "header")
+            return header.credential
+    cookie = header.seen.get("cookie")
     if cookie is None or (b"__session" not in cookie and b"__client_uat" not in cookie):
         return _NOTHING
     chosen = choose_cookies(read_cookies(cookie), policy, now=now)
@@ -74,6 +73,8 @@ def _header_token(value: bytes) -> bytes | None:
 def _bearer_token(value: bytes) -> bytes | None:
     # RFC 9110 §11.1: schemes are case-insensitive. Nothing after the scheme is an empty token and inner blanks stay in
     # it: whoever says Bearer means this gateway, so verification shall refuse it, not a cookie replace it.
+    if value.startswith(b"Bearer "):  # as everybody spells it
+        return value[7:].strip(b" \t")
     if value[:6].lower() == b"bearer" and value[6:7] in (b" ", b"\t", b""):
         return value[7:].strip(b" \t")
     return None
@@ -138,11 +139,12 @@ def check_cookie_origin(
     # a GET that no CORS rule guards (RFC 6455 §10.2).
     if inbound.method in _SAFE_METHODS and not inbound.upgrade:
         return
-    if "origin" in inbound.repeated or "sec-fetch-site" in inbound.repeated:
+    header = inbound.header
+    if "origin" in header.repeated or "sec-fetch-site" in header.repeated:
         raise Forbidden("origin")
-    origin = inbound.seen.get("origin")
+    origin = header.seen.get("origin")
     if origin is None:
-        if inbound.seen.get("sec-fetch-site") == b"same-origin":
+        if header.seen.get("sec-fetch-site") == b"same-origin":
             return
         raise Forbidden("origin")
     # Sandboxed frames and files of any author all say `null` (RFC 6454 §7.3), so no list can make it mean someone.

@@ -4,7 +4,7 @@ Text that came from the wire stays bytes until a rule needs to read it; `str` wh
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 Claims = Mapping[str, Any]
@@ -20,23 +20,69 @@ class Peer(NamedTuple):
     port: int  # the listener's
 
 
-class Inbound(NamedTuple):
-    """A request as received, with everything a client may not say already taken out.
+class Forwarding(NamedTuple):
+    """Whom a request comes from, as far as that may be believed (`core.forwarding`)."""
+
+    client: str  # IP address
+    scheme: str
+    host: bytes  # authority the client used
+    port: bytes
+    lines: bytes  # X-Forwarded-*, ready for a head
+
+
+class Credential(NamedTuple):
+    """The one credential of a request, not yet verified."""
+
+    token: bytes
+    source: str  # "header" | "cookie"
+    client_uat: int = 0  # cookie only: Unix seconds of the client's last change, see `session.check_client_uat`
+    refresh: str = ""  # cookie only: why Clerk would not refresh it, see `session.cookie_reason`
+
+
+class SignedOut(NamedTuple):
+    """No credential, and why."""
+
+    reason: str  # Clerk's word
+    sent: bool  # cookies came that do not amount to signed in; else nothing came at all
+
+
+class Header:
+    """A request's header as received, with everything a client may not say already taken out.
 
     `fields` is what may go on to an upstream: alternating ready name prefixes (`b"\\r\\nAccept: "`) and values, in the
     order received, without hop-by-hop, reserved and forwarding fields, `Host`, `Cookie` and `Authorization`.
     `seen` holds the first value of each field a rule looks at, by lower-case name (`core.headers.WATCHED`); several
     `Cookie` fields are joined by "; ", other lists by ", ". `repeated` names those that came more than once.
+
+    A connection whose client repeats its header, as browsers do from one call to the next, gets the same object again.
+    So what follows from the header alone is worked out once and remembered here, each by the stage that owns it.
     """
+
+    # Not slots: what nobody has worked out yet costs nothing this way.
+    forwarding: Forwarding | None = None  # core.forwarding
+    credential: Credential | SignedOut | None = None  # core.credentials
+    token_key: bytes | None = None  # web.identify
+    onward: bytes = b""  # core.headers
+    onward_route: object = None
+    logged: bytes = b""  # web.access
+    logged_route: object = None
+    logged_endpoint: str = ""
+
+    def __init__(
+        self, fields: list[bytes], seen: Mapping[str, bytes], repeated: frozenset[str], peer: Peer, authority: bytes,
+    ) -> None:  # fmt: skip
+        self.fields, self.seen, self.repeated = fields, seen, repeated
+        self.peer = peer
+        self.authority = authority  # Host field as received, b"" for an HTTP/1.0 client without one
+
+
+class Inbound(NamedTuple):
+    """A request as received."""
 
     method: str
     target: bytes  # path and query in origin form, byte for byte as received
     path: str  # the target's path as received (ASCII), without the query
-    authority: bytes  # Host field as received, b"" for an HTTP/1.0 client without one
-    fields: list[bytes]
-    seen: Mapping[str, bytes]
-    repeated: frozenset[str]
-    peer: Peer
+    header: Header
     upgrade: bool = False
 
 
@@ -69,6 +115,7 @@ class Identified(NamedTuple):
 
     principal: Principal
     fields: bytes  # b"\\r\\nX-User-Id: user_1\\r\\n…" without a trailing CRLF; b"" when nothing is to be said
+    logged: bytes  # who it is, as the access line says it
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +126,11 @@ class Endpoint:
     port: int
     tls: bool = False
     authority: bytes = b""  # Host value for `host_header: upstream`
+    label: str = field(init=False, compare=False)  # `host:port`, as logs and metrics name it
 
-    @property
-    def label(self) -> str:
-        """`host:port`, as logs and metrics name it."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+    def __post_init__(self) -> None:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        object.__setattr__(self, "label", f"{host}:{self.port}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ a server could read as another path is refused first.
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -26,6 +27,7 @@ UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123
 SEGMENT_ENDS = re.compile(r"/|;|%2F|%3B|%23|%3F")
 ALLOWABLE = ("%2f", ";", "//")
 REFUSED = "path"
+REMEMBERED_LENGTH = 128
 
 
 class CanonicalPath(NamedTuple):
@@ -36,6 +38,7 @@ class CanonicalPath(NamedTuple):
 
 
 NO_ODDITIES: frozenset[str] = frozenset()
+NOWHERE = "\0"  # begins no canonical path
 
 
 def canonical_path(raw: str) -> CanonicalPath:
@@ -44,6 +47,11 @@ def canonical_path(raw: str) -> CanonicalPath:
     Raises:
         BadRequest: reason `path`, for a spelling that no route may allow.
     """
+    # Remembered, but none that is long: what a client makes up must not fill our memory.
+    return _short_path(raw) if len(raw) <= REMEMBERED_LENGTH else _canonical_path(raw)
+
+
+def _canonical_path(raw: str) -> CanonicalPath:
     if PLAIN.fullmatch(raw) and raw:
         return CanonicalPath(raw, NO_ODDITIES)
     _refuse_ambiguous(raw)
@@ -53,6 +61,9 @@ def canonical_path(raw: str) -> CanonicalPath:
         raise BadRequest(REFUSED, detail="dot segment")
     lower = text.lower()
     return CanonicalPath(text, frozenset(oddity for oddity in ALLOWABLE if oddity in lower))
+
+
+_short_path = lru_cache(maxsize=4096)(_canonical_path)
 
 
 def _canonical(escape: re.Match[str]) -> str:
@@ -135,11 +146,14 @@ class Route:
 class RouteTable:
     """The routes in their order; the first that matches host, path and method wins."""
 
-    __slots__ = ("_any_host", "_leads", "_routes")
+    __slots__ = ("_any_host", "_below", "_routes")
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._routes = tuple(routes)
-        self._leads = tuple((route.pattern.text, route) for route in self._routes)  # most routes are passed over by it
+        self._below = tuple(
+            (route.pattern.text, f"{route.pattern.text}/" if route.pattern.below else NOWHERE, route)
+            for route in self._routes
+        )
         self._any_host = all(route.host is None for route in self._routes)
 
     def __iter__(self) -> Iterator[Route]:
@@ -162,8 +176,12 @@ class RouteTable:
         """
         host = "" if self._any_host else host_name(authority)
         text = path.text
-        for lead, route in self._leads:
-            if text.startswith(lead) and _is_at(route, host, text) and route.takes(method):
+        for at, below, route in self._below:  # as `_is_at`, without its calls
+            if (
+                (text.startswith(below) or text == at)
+                and (route.host is None or _host_matches(route.host, host))
+                and (not route.methods or route.takes(method))
+            ):
                 return route
         raise self._refusal(host, path)
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from gateway.core.model import Credential, SignedOut
 from gateway.errors import InvalidToken
 
 _LEADING_INT = re.compile(rb"\s*([+-]?)0*([0-9]{1,18})")
@@ -25,22 +26,6 @@ class CredentialPolicy:
     issuer: str  # https://<frontend api>
     cookie_suffix: str | None = None  # first 8 characters of base64url(SHA-1(publishable key)); None = not known
     development: bool = False  # such an instance takes no cookies without __clerk_db_jwt
-
-
-class Credential(NamedTuple):
-    """The one credential of a request, not yet verified."""
-
-    token: bytes
-    source: str  # "header" | "cookie"
-    client_uat: int = 0  # cookie only: Unix seconds of the client's last change, see `check_client_uat`
-    refresh: str = ""  # cookie only: why Clerk would not refresh it, see `cookie_reason`
-
-
-class SignedOut(NamedTuple):
-    """No credential, and why."""
-
-    reason: str  # Clerk's word
-    sent: bool  # cookies came that do not amount to signed in; else nothing came at all
 
 
 class CookieNames(NamedTuple):

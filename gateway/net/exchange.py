@@ -5,7 +5,8 @@ it the client's connection is cut, so that it sees a truncation and never a clea
 """
 
 import asyncio
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from gateway.core.headers import Outbound
 from gateway.core.routing import Route
@@ -16,19 +17,18 @@ from gateway.net.wire import Sink, Wire
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "QUERY"})  # RFC 9110 §9.2.2; QUERY: RFC 10008
 
 
-class Answer(NamedTuple):
-    """An answer's head, and as much of its body as came with it.
+class Answer(Protocol):
+    """An answer's head (`net.wire.Wire`).
 
-    `fields` and `cors` alternate ready prefixes (`b"\\r\\nName: "`) and values. `length` is the declared
-    Content-Length, None if unknown; `complete` says that `body` is all of it.
+    `head` and `cors` alternate ready prefixes (`b"\\r\\nName: "`) and values. `length` is the declared Content-Length,
+    None if unknown; `complete` says that the body that came with the head is all of it.
     """
 
     status: int
     reason: bytes
-    fields: list[bytes]
+    head: list[bytes]
     cors: list[bytes]
     length: int | None
-    body: bytes
     complete: bool
 
 
@@ -63,15 +63,13 @@ class Client(Sink, Protocol):
     wire: Wire | None  # whom to hold while the client reads slowly
     endpoint: str
     upstream_s: float
+    clock: Callable[[], float]  # seconds, for durations
 
-    def head(self, answer: Answer) -> None:
+    def head(self, answer: Answer, body: bytes) -> None:
         """Send the head and what there is of the body."""
 
     def end(self) -> None:
         """Send the end of the body."""
-
-    def clock(self) -> float:
-        """Seconds, for durations."""
 
 
 async def forward(pool: Pool, client: Client, outbound: Outbound) -> None:
@@ -81,8 +79,9 @@ async def forward(pool: Pool, client: Client, outbound: Outbound) -> None:
         GatewayError: what to answer; once the head has left, what to cut the client's connection for.
     """
     route, upload = outbound.route, client.upload
-    upload.admit(route.max_body_bytes)
-    client.endpoint = pool.endpoint.label
+    if upload.whole != b"":
+        upload.admit(route.max_body_bytes)
+    client.endpoint = pool.label
     data = b"".join((*outbound.pieces, upload.framing, b"\r\n\r\n", upload.whole or b""))
     began = client.clock()
     try:
@@ -105,11 +104,16 @@ async def _attempt(pool: Pool, wire: Wire, client: Client, outbound: Outbound, d
         pump = asyncio.get_running_loop().create_task(_pump(upload, wire, route))
     try:
         await answered
-        if wire.stale:
-            return False
         if wire.fault is not None:
+            if wire.stale:
+                return False
             raise wire.fault
-        await _relay(wire, client, route)
+        body = wire.take_body()
+        client.wire = wire
+        if wire.complete:
+            client.head(wire, body)
+        else:
+            await _relay(wire, client, route, body)
         return True
     finally:
         client.wire = None
@@ -121,14 +125,9 @@ async def _attempt(pool: Pool, wire: Wire, client: Client, outbound: Outbound, d
             await asyncio.wait((pump,))
 
 
-async def _relay(wire: Wire, client: Client, route: Route) -> None:
-    complete = wire.complete
-    body = b"".join(wire.body)
-    wire.body.clear()
-    client.wire = wire
-    client.head(Answer(wire.status, wire.reason, wire.head, wire.cors, wire.length, body, complete))
-    if complete:
-        return
+async def _relay(wire: Wire, client: Client, route: Route, body: bytes) -> None:
+    """Send the head, then the rest of the body as it comes."""
+    client.head(wire, body)
     await wire.relay(client, idle_s=route.idle_s)
     if wire.fault is not None:
         raise wire.fault

@@ -5,7 +5,7 @@ import ssl
 from functools import cache, partial
 from ipaddress import ip_address
 
-from gateway.core.model import Endpoint
+from gateway.core.model import Endpoint, Upstream
 from gateway.errors import UpstreamRefused, UpstreamTimeout
 from gateway.net.deadlines import Deadlines
 from gateway.net.wire import Wire
@@ -17,10 +17,10 @@ IDLE_S = 4.0
 class Pool:
     """Connections to one endpoint; the last one used is the next one taken, so that spare ones grow old and go."""
 
-    __slots__ = ("_deadlines", "_idle", "_open", "endpoint")
+    __slots__ = ("_deadlines", "_idle", "_open", "endpoint", "label")
 
     def __init__(self, endpoint: Endpoint, deadlines: Deadlines) -> None:
-        self.endpoint = endpoint
+        self.endpoint, self.label = endpoint, endpoint.label
         self._deadlines = deadlines
         self._idle: list[Wire] = []
         self._open: set[Wire] = set()
@@ -93,19 +93,19 @@ def _tls() -> ssl.SSLContext:
 
 
 class Upstreams:
-    """One pool per endpoint."""
+    """One pool per upstream."""
 
     __slots__ = ("_deadlines", "_pools")
 
     def __init__(self, deadlines: Deadlines) -> None:
         self._deadlines = deadlines
-        self._pools: dict[Endpoint, Pool] = {}
+        self._pools: dict[str, Pool] = {}
 
-    def pool(self, endpoint: Endpoint) -> Pool:
-        """Give the endpoint's pool."""
-        pool = self._pools.get(endpoint)
+    def pool(self, upstream: Upstream) -> Pool:
+        """Give the pool of the upstream's endpoint."""
+        pool = self._pools.get(upstream.name)
         if pool is None:
-            pool = self._pools[endpoint] = Pool(endpoint, self._deadlines)
+            pool = self._pools[upstream.name] = Pool(upstream.endpoint, self._deadlines)
         return pool
 
     def close(self) -> None:

@@ -53,18 +53,19 @@ class Wire(asyncio.Protocol):
 
     After `send` resolves: `fault` is set (`stale` too, if a kept connection went away before the first byte), or
     `status`, `reason`, `head`, `cors` (the upstream's own CORS fields), `length` (declared Content-Length, None if
-    unknown) and as much of `body` as has come; `complete` when that is all.
+    unknown) and as much of the body as has come, for `take_body`; `complete` when that is all.
     """
 
     __slots__ = (
-        "_chunked", "_deadlines", "_drained", "_feed", "_interim", "_is_head", "_nominated", "_on_lost", "_overhead",
-        "_parser", "_sink", "_until_close", "_waiter", "body", "busy", "complete", "cors", "deadline", "fault", "fresh",
-        "got_bytes", "got_head", "head", "held", "idle_s", "keep", "length", "lost", "paused", "reason", "stale",
-        "status", "transport",
+        "_chunked", "_deadlines", "_drained", "_feed", "_interim", "_is_head", "_loop", "_nominated", "_on_lost",
+        "_overhead", "_parser", "_sink", "_until_close", "_waiter", "body", "busy", "complete", "cors", "deadline",
+        "fault", "fresh", "got_bytes", "got_head", "head", "held", "idle_s", "keep", "length", "lost", "paused",
+        "reason", "stale", "status", "transport",
     )  # fmt: skip
 
     def __init__(self, deadlines: Deadlines, on_lost: "Callable[[Wire], None]") -> None:
         self._deadlines, self._on_lost = deadlines, on_lost
+        self._loop = asyncio.get_running_loop()  # asked once: on Python 3.11 each time is a system call
         self.transport: asyncio.Transport | None = None
         self.deadline = self.idle_s = 0.0
         self.fresh, self.lost, self.paused, self.held, self.keep, self.busy = True, False, False, False, True, False
@@ -74,6 +75,10 @@ class Wire(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._sink: Sink | None = None
+        self._until_close = False
+        self.status = 0
+        self.length: int | None = None
+        self.fault: GatewayError | None = None
         self._new_parser()
         self._reset(is_head=False)
 
@@ -85,9 +90,8 @@ class Wire(asyncio.Protocol):
         self.head.clear()
         self.cors.clear()
         self.body.clear()
-        self.status, self.reason, self.length = 0, b"", cast("int | None", None)
-        self.got_bytes = self.got_head = self.complete = self._until_close = self._interim = self._chunked = False
-        self.fault, self.stale = cast("GatewayError | None", None), False
+        self.reason, self.length, self.fault = b"", None, None
+        self.got_bytes = self.got_head = self.complete = self._interim = self._chunked = self.stale = False
         self._nominated, self._overhead, self._is_head = NOTHING, 0, is_head
 
     # --- what the exchange calls -------------------------------------------------------------------------------------
@@ -97,7 +101,7 @@ class Wire(asyncio.Protocol):
         self._reset(is_head=is_head)
         self.busy = True
         self.deadline = self.after(response_s)
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._loop.create_future()
         if self.lost:
             self._ended(cleanly=False)
         else:
@@ -117,7 +121,7 @@ class Wire(asyncio.Protocol):
     async def drained(self) -> None:
         """Wait until the endpoint has taken enough of what was written, or is gone."""
         if self.paused and not self.lost:
-            self._drained = asyncio.get_running_loop().create_future()
+            self._drained = self._loop.create_future()
             await self._drained
 
     def relay(self, sink: Sink, *, idle_s: float) -> "asyncio.Future[None]":
@@ -125,7 +129,7 @@ class Wire(asyncio.Protocol):
 
         To be called before anything is awaited since `body` was taken, so that no piece comes in between.
         """
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._loop.create_future()
         self._sink, self.idle_s = sink, idle_s
         self.moved()
         return self._waiter
@@ -134,6 +138,15 @@ class Wire(asyncio.Protocol):
         """Note that bytes went on, either way; while the client is being waited for, its own deadline counts."""
         if self._sink is not None:
             self.deadline = 0.0 if self.held else self.after(self.idle_s)
+
+    def take_body(self) -> bytes:
+        """Give what has come of the body and was not taken yet."""
+        pieces = self.body
+        if not pieces:
+            return b""
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        return data
 
     def hold(self) -> None:
         """Read no more for now: the client is slow, and its memory is ours."""
@@ -220,10 +233,8 @@ class Wire(asyncio.Protocol):
     def _pass_on(self, received: int) -> None:
         assert self._sink is not None
         if self.body:
-            data = self.body[0] if len(self.body) == 1 else b"".join(self.body)
-            self.body.clear()
             self._overhead = 0
-            self._sink.body(data)
+            self._sink.body(self.take_body())
             self.moved()
         else:
             self._count_overhead(received)

@@ -6,7 +6,8 @@ from typing import Any, Protocol
 
 from gateway.core.cors import CorsPolicy
 from gateway.core.credentials import CredentialPolicy
-from gateway.core.headers import FieldRules, Network
+from gateway.core.forwarding import Network
+from gateway.core.headers import FieldRules
 from gateway.core.identity import IdentityPolicy
 from gateway.core.model import Identified
 from gateway.core.routing import RouteTable
@@ -36,7 +37,7 @@ class VerifiedTokens:
         self._generation = -1
         self._most = most
 
-    def get(self, key: bytes, *, generation: int, now: float) -> Identified | None:
+    def get(self, key: bytes, generation: int, now: float) -> Identified | None:
         """Give what is known of a token that is still good at `now` under these keys."""
         if generation != self._generation:
             self._entries.clear()

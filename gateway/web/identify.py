@@ -7,18 +7,19 @@ from hashlib import sha256
 
 from gateway.core.claims import principal_from
 from gateway.core.credentials import Credential, SignedOut, check_cookie_origin, find_credential
-from gateway.core.headers import Forwarding, refuse_repeated
+from gateway.core.headers import refuse_repeated
 from gateway.core.identity import identity_block, identity_fields, unusable_headers
-from gateway.core.model import Identified, Inbound
+from gateway.core.model import Header, Identified, Inbound
 from gateway.core.policy import admit
 from gateway.core.routing import Route
 from gateway.core.session import check_client_uat, cookie_reason
 from gateway.core.verify import read_token, verify_token
 from gateway.errors import InternalError, InvalidToken, MissingCredential
+from gateway.web.access import who_line
 from gateway.web.deps import Deps, Issuer
 
 
-async def identify(deps: Deps, inbound: Inbound, route: Route, forwarded: Forwarding) -> Identified | None:
+async def identify(deps: Deps, inbound: Inbound, route: Route) -> Identified | None:
     """Say who is calling; None for an anonymous client on a route that allows it.
 
     Raises:
@@ -26,34 +27,43 @@ async def identify(deps: Deps, inbound: Inbound, route: Route, forwarded: Forwar
         Forbidden: a cookie that another site's page may have sent (reason `origin`).
         KeysUnavailable: nothing can be said about the token.
     """
-    refuse_repeated(inbound)
+    header = inbound.header
+    refuse_repeated(header)
     if route.auth == "public":
         return None
     issuer = deps.issuer
     if issuer is None:
         raise InternalError(detail="a route needs a token, but no issuer is configured")
-    found = find_credential(inbound, issuer.credentials, now=deps.now())
+    now = deps.now()
+    found = find_credential(inbound, issuer.credentials, now=now)
     if isinstance(found, SignedOut):
         if route.auth == "optional":
             return None
         raise InvalidToken(found.reason) if found.sent else MissingCredential(found.reason)
-    if found.source == "header":
-        return await _admitted(deps, issuer, found, route)
     try:
-        identified = await _admitted(deps, issuer, found, route)
+        key = _token_key(header, found)
+        identified = deps.verified.get(key, issuer.keys.generation, now)
+        if identified is None:
+            identified = await _verified(deps, issuer, found.token, key, now)
+        admit(identified.principal, route.admission)
+        if found.source == "header":
+            return identified
         check_client_uat(identified.principal.issued_at, found.client_uat)
     except InvalidToken as refused:
+        if found.source == "header":
+            raise
         if route.auth == "optional":
             return None  # cookies that do not amount to signed-in are nobody's (CONTRACT §4)
         raise InvalidToken(cookie_reason(refused.reason or "", found)) from refused
-    _check_origin(inbound, route, forwarded, issuer)
+    _check_origin(inbound, route, issuer)
     return identified
 
 
-def _check_origin(inbound: Inbound, route: Route, forwarded: Forwarding, issuer: Issuer) -> None:
-    cors = route.cors
+def _check_origin(inbound: Inbound, route: Route, issuer: Issuer) -> None:
+    cors, peer, forwarded = route.cors, inbound.header.peer, inbound.header.forwarding
+    assert forwarded is not None
     # Behind a proxy nobody vouches for, http here says nothing about the browser's side.
-    scheme = "https" if inbound.peer.scheme == "https" else (forwarded.scheme if inbound.peer.trusted else None)
+    scheme = "https" if peer.scheme == "https" else (forwarded.scheme if peer.trusted else None)
     check_cookie_origin(
         inbound,
         scheme=scheme,
@@ -63,21 +73,17 @@ def _check_origin(inbound: Inbound, route: Route, forwarded: Forwarding, issuer:
     )
 
 
-async def _admitted(deps: Deps, issuer: Issuer, credential: Credential, route: Route) -> Identified:
-    now, generation = deps.now(), issuer.keys.generation
-    key = sha256(credential.token).digest()
-    identified = deps.verified.get(key, generation=generation, now=now)
-    if identified is None:
-        identified = await _verified(deps, issuer, credential.token, now)
-        # Keys that changed while this one waited verify the next request again.
-        if generation == issuer.keys.generation:
-            good_until = identified.principal.expires_at + issuer.tokens.leeway_s
-            deps.verified.put(key, identified, good_until=good_until, now=now)
-    admit(identified.principal, route.admission)
-    return identified
+def _token_key(header: Header, credential: Credential) -> bytes:
+    """Hash a token for `VerifiedTokens`; remembered with the header it stands in."""
+    if credential is not header.credential:
+        return sha256(credential.token).digest()
+    if header.token_key is None:
+        header.token_key = sha256(credential.token).digest()
+    return header.token_key
 
 
-async def _verified(deps: Deps, issuer: Issuer, raw: bytes, now: float) -> Identified:
+async def _verified(deps: Deps, issuer: Issuer, raw: bytes, token_key: bytes, now: float) -> Identified:
+    generation = issuer.keys.generation
     token = read_token(raw)
     key = issuer.keys.find(token.kid) or await issuer.keys.fetch_for(token.kid)
     if key is None:
@@ -86,4 +92,9 @@ async def _verified(deps: Deps, issuer: Issuer, raw: bytes, now: float) -> Ident
     principal = principal_from(claims, token)
     for name in unusable_headers(claims, deps.identity):
         deps.log.event("identity_header_dropped", level="warning", header=name, why="its claim is an object")
-    return Identified(principal, identity_block(identity_fields(principal, deps.identity)))
+    fields = identity_block(identity_fields(principal, deps.identity))
+    identified = Identified(principal, fields, who_line(principal))
+    # Keys that changed while this one waited verify the next request again.
+    if generation == issuer.keys.generation:
+        deps.verified.put(token_key, identified, good_until=principal.expires_at + issuer.tokens.leeway_s, now=now)
+    return identified

@@ -14,6 +14,7 @@ from gateway.telemetry import Log
 from gateway.web.access import access_line
 from gateway.web.connection import Connection
 from gateway.web.deps import Deps
+from gateway.web.visit import Visit
 
 
 async def _unused(_request: web.BaseRequest) -> NoReturn:
@@ -70,14 +71,14 @@ class Listener(web.Server):
         if not self._open:
             self._empty.set()
 
-    def log_request(self, connection: Connection) -> None:
-        """Write the access line of the request that this connection has just answered."""
+    def log_request(self, visit: Visit) -> None:
+        """Write the access line of a request that was just answered."""
         if self.log.wants_access:
-            self.log.access(access_line(connection, ts=self.log.stamp(), ended=self.clock()))
+            self.log.access(access_line(visit, ts=self.log.stamp(), ended=self.clock()))
 
-    def log_fault(self, connection: Connection, error: Exception) -> None:
+    def log_fault(self, visit: Visit, error: Exception) -> None:
         """Tell what the client is not told: an error's detail, or where a fault of our own came from."""
-        request_id = connection.request_id.decode()
+        request_id = visit.request_id.decode()
         if not isinstance(error, GatewayError):
             self.log.event("request_failed", level="error", request_id=request_id, exc_info=error)
         elif error.status >= 500 and error.detail:

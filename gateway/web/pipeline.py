@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from gateway.core.cors import answer_fields, is_preflight, preflight_fields
-from gateway.core.headers import build_outbound, forwarding, trace
+from gateway.core.forwarding import forwarding, trace
+from gateway.core.headers import build_outbound
 from gateway.core.model import Identified, Inbound
 from gateway.core.policy import authorise
 from gateway.core.routing import CanonicalPath, Route, canonical_path, require_consent
@@ -17,10 +18,8 @@ from gateway.web.identify import identify
 class Visitor(Client, Protocol):
     """The client as the stages see it: what they find out is kept for the answer and the access line."""
 
-    client: str
     request_id: bytes
     route: Route | None
-    cors: bytes
     identified: Identified | None
 
     async def serve_own(self) -> None:
@@ -32,35 +31,36 @@ class Visitor(Client, Protocol):
 
 async def handle(deps: Deps, client: Visitor, inbound: Inbound) -> None:
     """Carry one request through every stage. Raises GatewayError: what to answer."""
-    forwarded = forwarding(inbound, deps.trusted_proxies)
-    ids = trace(inbound, deps.random_bits(192))
-    client.client, client.request_id = forwarded.client, ids.request_id
-    client.cors = answer_fields(deps.cors, inbound.seen.get("origin"))
+    header = inbound.header
+    forwarding(header, deps.trusted_proxies)
+    ids = trace(header, deps.random_bits(192))
+    client.request_id = ids.request_id
     path = canonical_path(inbound.path)  # 400 ambiguous
     if path.text in deps.own_paths:
         return await client.serve_own()
-    if is_preflight(inbound.method, inbound.seen) and _answered_preflight(deps, client, inbound, path):
+    if inbound.method == "OPTIONS" and _answered_preflight(deps, client, inbound, path):
         return None  # carries no credential, so before identification (Fetch standard, "CORS-preflight fetch")
-    route = client.route = deps.routes.match(inbound.authority, path, inbound.method)  # 404, 405
-    if route.cors is not deps.cors:
-        client.cors = answer_fields(route.cors, inbound.seen.get("origin"))  # goes on every answer, refusals too
-    require_consent(route, path)  # 400 ambiguous
+    route = client.route = deps.routes.match(header.authority, path, inbound.method)  # 404, 405
+    if path.oddities:
+        require_consent(route, path)  # 400 ambiguous
     if inbound.upgrade:
         raise NotBuilt("websocket")
-    identified = client.identified = await identify(deps, inbound, route, forwarded)  # 401, 503
+    identified = client.identified = await identify(deps, inbound, route)  # 401, 503
     authorise(identified.principal if identified else None, route.require)  # 403
-    outbound = build_outbound(inbound, route, identified, forwarded=forwarded, ids=ids)
-    return await forward(deps.upstreams.pool(route.upstream.endpoint), client, outbound)  # 413, 502, 504
+    outbound = build_outbound(inbound, route, identified, ids)
+    return await forward(deps.upstreams.pool(route.upstream), client, outbound)  # 413, 502, 504
 
 
 def _answered_preflight(deps: Deps, client: Visitor, inbound: Inbound, path: CanonicalPath) -> bool:
     """Answer a preflight by the route its request would take; where CORS is off it is an ordinary request."""
-    method = inbound.seen["access-control-request-method"].decode("latin-1")
-    route = deps.routes.find(inbound.authority, path, method)
+    if not is_preflight(inbound.method, inbound.header.seen):
+        return False
+    method = inbound.header.seen["access-control-request-method"].decode("latin-1")
+    route = deps.routes.find(inbound.header.authority, path, method)
     client.route, policy = route, deps.cors if route is None else route.cors
     if policy is None:
         return False
-    client.answer_preflight(preflight_fields(policy, inbound.seen))
+    client.answer_preflight(preflight_fields(policy, inbound.header.seen))
     return True
 
 

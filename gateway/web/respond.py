@@ -13,26 +13,28 @@ KEEP: Final = b"\r\nConnection: keep-alive"  # only an HTTP/1.0 client has to be
 CHUNKED: Final = b"\r\nTransfer-Encoding: chunked"
 
 
-def answer_head(
-    answer: Answer, *, request_id: bytes, cors: bytes | None, connection: bytes, framing: bytes
-) -> list[bytes]:
-    """Give a forwarded answer's head, to be joined. `cors` None leaves the upstream's own CORS as it is."""
+def forwarded(
+    answer: Answer, body: bytes, request_id: bytes, cors: bytes | None, framing: bytes, connection: bytes
+) -> bytes:
+    """Give a forwarded answer's head and what there is of its body; `cors` None leaves the upstream's own as it is."""
     status = b"HTTP/1.1 %d %b" % (answer.status, answer.reason)
     own = answer.cors if cors is None else (cors,)
-    return [status, *answer.fields, *own, b"\r\nX-Request-Id: ", request_id, framing, connection, b"\r\n\r\n"]
+    ends = (b"\r\nX-Request-Id: ", request_id, framing, connection, b"\r\n\r\n", body)
+    return b"".join((status, *answer.head, *own, *ends))
 
 
-def framing(answer: Answer, *, is_head: bool, http_10: bool) -> bytes | None:
+def framing(answer: Answer, body_bytes: int, *, is_head: bool, http_10: bool) -> bytes | None:
     """Give the answer's framing line, made anew from what is known of its body (RFC 9112 §6).
 
     `CHUNKED` itself where the body goes out in chunks, None where only the connection's end can end it.
     """
-    if answer.status == 204:
+    status = answer.status
+    if status == 204:
         return b""
-    if is_head or answer.status == 304:
+    if is_head or status == 304:
         return b"" if answer.length is None else b"\r\nContent-Length: %d" % answer.length
     if answer.complete:
-        return b"\r\nContent-Length: %d" % len(answer.body)
+        return b"\r\nContent-Length: %d" % body_bytes
     if answer.length is not None:
         return b"\r\nContent-Length: %d" % answer.length
     return None if http_10 else CHUNKED

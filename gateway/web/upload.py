@@ -108,11 +108,11 @@ NO_UPLOAD = Upload(EMPTY_PAYLOAD, _NobodyWaits(), length=None, chunked=False)
 
 def upload_of(inbound: Inbound, message: RawRequestMessage, payload: StreamReader, patience: Patience) -> Upload:
     """Give the request's body; most have none."""
-    length = inbound.seen.get("content-length")
+    length = inbound.header.seen.get("content-length")
     if payload is EMPTY_PAYLOAD and length is None:
         return NO_UPLOAD
     # RFC 9110 §10.1.1: an HTTP/1.0 client does not know `100 Continue`.
-    awaited = "expect" in inbound.seen and message.version >= (1, 1)
+    awaited = "expect" in inbound.header.seen and message.version >= (1, 1)
     return Upload(
         payload, patience, length=int(length) if length else None, chunked=bool(message.chunked), awaited=awaited
     )

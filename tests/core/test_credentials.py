@@ -13,7 +13,7 @@ from gateway.core.credentials import (
     read_cookies,
     without_clerk_cookies,
 )
-from gateway.core.model import Inbound, Peer
+from gateway.core.model import Header, Inbound, Peer
 from gateway.errors import BadRequest, Forbidden
 
 POLICY = CredentialPolicy("https://clerk.example.com", "naoXFJnI")
@@ -33,7 +33,15 @@ def inbound(
 ) -> Inbound:
     named = {name.replace("_", "-"): value for name, value in seen.items()}
     path = target.decode().partition("?")[0]
-    return Inbound(method, target, path, b"api.example.com", [], named, repeated, PEER, upgrade)
+    return Inbound(method, target, path, Header([], named, repeated, PEER, b"api.example.com"), upgrade)
+
+
+def test_a_token_is_found_once_in_a_header_that_comes_again_and_cookies_are_read_each_time():
+    said = inbound(authorization=b"Bearer " + JWT)
+    assert find_credential(said, POLICY, now=0) is find_credential(said, POLICY, now=9)
+    kept = inbound(cookie=COOKIES)
+    assert find_credential(kept, POLICY, now=0).refresh == "non-eligible-no-refresh-cookie"
+    assert find_credential(kept._replace(method="POST"), POLICY, now=0).refresh == "non-eligible-non-get"
 
 
 @pytest.mark.parametrize(

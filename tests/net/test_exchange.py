@@ -573,8 +573,9 @@ class Visitor:
     upload, wire, endpoint, upstream_s = NO_UPLOAD, None, "", 0.0
     may_hold: Wire | None = None
 
-    def head(self, answer: Head) -> None:
+    def head(self, answer: Head, body: bytes) -> None:
         assert answer.complete
+        assert body
         self.may_hold = self.wire
 
     def body(self, data: bytes) -> None: ...
@@ -590,6 +591,6 @@ async def test_a_client_holds_the_upstream_only_during_its_exchange() -> None:
         endpoint, visitor = Endpoint("127.0.0.1", upstream.port), Visitor()
         pool = Pool(endpoint, Deadlines(time.monotonic))
         route = Route("only", PathPattern.read("/*"), Upstream("api", endpoint))
-        await forward(pool, visitor, Outbound("GET", [b"GET / HTTP/1.1"], route))
+        await forward(pool, visitor, Outbound("GET", (b"GET / HTTP/1.1",), route))
         assert (visitor.may_hold, visitor.wire) == (pool.take(), None)
         pool.close()

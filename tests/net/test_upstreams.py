@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
-from gateway.core.model import Endpoint
+from gateway.core.model import Endpoint, Upstream
 from gateway.errors import UpstreamRefused, UpstreamTimeout
 from gateway.net.deadlines import Deadlines
 from gateway.net.upstreams import Pool, Upstreams, is_link_local
@@ -73,9 +73,9 @@ async def test_a_connection_that_goes_away_while_idle_is_forgotten(upstream: Scr
 
 async def test_close_drops_every_connection(upstream: ScriptedUpstream) -> None:
     upstreams = Upstreams(Deadlines(time.monotonic))
-    endpoint = Endpoint("127.0.0.1", upstream.port)
-    assert upstreams.pool(endpoint) is upstreams.pool(Endpoint("127.0.0.1", upstream.port))
-    kept = upstreams.pool(endpoint)
+    api = Upstream("api", Endpoint("127.0.0.1", upstream.port))
+    assert upstreams.pool(api) is upstreams.pool(api)
+    kept = upstreams.pool(api)
     busy, idle = await exchange(kept), await exchange(kept)
     kept.give_back(idle)  # type: ignore[arg-type]
     upstreams.close()

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.fakes.gateway import Running, gateway, read_answer
+from tests.fakes.gateway import APP, Answer, Running, gateway, read_answer
 from tests.fakes.upstream import Echo, ScriptedUpstream, read_request, response
 
 REQUEST = b"GET /public/x HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -199,3 +199,61 @@ async def test_an_answer_of_a_stopping_gateway_ends_its_connection() -> None:
         assert await draining
         for each in (idle_writer, writer):
             each.close()
+
+
+# A client that repeats its header, which is then neither parsed nor judged again
+
+
+async def test_a_repeated_header_is_held_to_every_rule_each_time() -> None:
+    echo = Echo()
+    async with ScriptedUpstream(echo) as upstream, gateway(upstream.port) as running:
+        reader, writer = await running.connect()
+        token = running.token(exp=int(running.clock()) + 60)
+        said = f" HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nX-User-Id: evil\r\nOrigin: {APP}\r\n\r\n"
+
+        async def ask(line: str) -> Answer:
+            writer.write((line + said).encode())
+            return await read_answer(reader, is_head=line.startswith("HEAD"))
+
+        first, second = await ask("GET /x?1"), await ask("GET /y/z?2")
+        assert [request.target for request in echo.requests] == ["/x?1", "/y/z?2"]
+        assert [request.value("X-User-Id") for request in echo.requests] == ["user_1", "user_1"]
+        assert first.value("x-request-id") != second.value("x-request-id")
+        assert [answer.value("access-control-allow-origin") for answer in (first, second)] == [APP, APP]
+        statuses = [(await ask(line)).status for line in (
+            "GET /admin/x", "GET /public/x", "HEAD /x", "GET /x", "POST /x", "GET /a/../admin", "GET /healthz", "GET /x%2f",
+            "GET /x",
+        )]  # fmt: skip
+        assert statuses == [403, 200, 200, 200, 200, 400, 200, 400, 200]
+        assert echo.requests[2].value("X-User-Id") is None  # the public route
+        running.clock.seconds += 66
+        late = await ask("GET /x")
+        assert (late.status, late.json["reason"]) == (401, "token-expired")
+        assert (await ask("GET /public/x")).status == 200
+        writer.close()
+        lines = [line for line in await running.logged() if line["event"] == "request"]
+    assert [(line["path"], line["route"], line["user"]) for line in lines[:4]] == [
+        ("/x", "rest", "user_1"), ("/y/z", "rest", "user_1"), ("/admin/x", "admin", "user_1"), ("/public/x", "public", None),
+    ]  # fmt: skip
+
+
+async def test_a_repeated_header_in_pieces_or_with_more_behind_it_is_parsed() -> None:
+    echo = Echo()
+    async with ScriptedUpstream(echo) as upstream, gateway(upstream.port) as running:
+        reader, writer = await running.connect()
+        for pieces in (
+            [REQUEST],
+            [REQUEST[:20], REQUEST[20:]],
+            [REQUEST * 3],
+            [REQUEST + REQUEST[:9], REQUEST[9:]],
+            [REQUEST],
+        ):
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0)
+            for _ in range(b"".join(pieces).count(b"GET")):
+                assert (await read_answer(reader)).status == 200
+        writer.close()
+    assert len(echo.requests) == 8
+    assert len({request.raw_head.split(b"X-Request-Id")[0] for request in echo.requests}) == 1

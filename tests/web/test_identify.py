@@ -5,41 +5,41 @@ from gateway.web.deps import VerifiedTokens
 from tests.fakes.gateway import CLERK, gateway
 from tests.fakes.upstream import Echo, ScriptedUpstream
 
-ALICE = Identified(Principal("user_1", "session", {}, frozenset(), 0.0, 60.0), b"")
+ALICE = Identified(Principal("user_1", "session", {}, frozenset(), 0.0, 60.0), b"", b"")
 
 
 def test_a_verdict_lives_as_long_as_its_token() -> None:
     tokens = VerifiedTokens()
-    tokens.get(b"a", generation=1, now=0)
+    tokens.get(b"a", 1, 0)
     tokens.put(b"a", ALICE, good_until=65, now=0)
-    assert tokens.get(b"a", generation=1, now=64.9) is ALICE
-    assert tokens.get(b"a", generation=1, now=65) is None
-    assert tokens.get(b"b", generation=1, now=0) is None
+    assert tokens.get(b"a", 1, 64.9) is ALICE
+    assert tokens.get(b"a", 1, 65) is None
+    assert tokens.get(b"b", 1, 0) is None
 
 
 def test_a_verdict_lives_five_minutes_at_most() -> None:
     tokens = VerifiedTokens()
-    tokens.get(b"a", generation=1, now=0)
+    tokens.get(b"a", 1, 0)
     tokens.put(b"a", ALICE, good_until=86_400, now=0)
-    assert tokens.get(b"a", generation=1, now=299) is ALICE
-    assert tokens.get(b"a", generation=1, now=300) is None
+    assert tokens.get(b"a", 1, 299) is ALICE
+    assert tokens.get(b"a", 1, 300) is None
 
 
 def test_other_keys_forget_every_verdict() -> None:
     tokens = VerifiedTokens()
-    tokens.get(b"a", generation=1, now=0)
+    tokens.get(b"a", 1, 0)
     tokens.put(b"a", ALICE, good_until=65, now=0)
-    assert tokens.get(b"a", generation=2, now=0) is None
-    assert tokens.get(b"a", generation=1, now=0) is None
+    assert tokens.get(b"a", 2, 0) is None
+    assert tokens.get(b"a", 1, 0) is None
 
 
 def test_the_oldest_makes_room() -> None:
     tokens = VerifiedTokens(most=2)
-    tokens.get(b"a", generation=1, now=0)
+    tokens.get(b"a", 1, 0)
     for key in (b"a", b"b", b"a", b"c"):
         tokens.put(key, ALICE, good_until=65, now=0)
     assert len(tokens) == 2
-    assert [tokens.get(key, generation=1, now=0) is ALICE for key in (b"a", b"b", b"c")] == [True, False, True]
+    assert [tokens.get(key, 1, 0) is ALICE for key in (b"a", b"b", b"c")] == [True, False, True]
 
 
 async def test_an_object_cannot_be_a_header_and_the_log_says_so_once_a_token() -> None:

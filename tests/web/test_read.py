@@ -12,7 +12,7 @@ from yarl import URL
 from gateway.core.headers import FieldRules
 from gateway.core.model import Peer
 from gateway.errors import BadRequest, HeadersTooLarge
-from gateway.web.read import read_inbound, unreadable
+from gateway.web.read import LastHead, read_inbound, unreadable
 
 PEER = Peer("192.0.2.1", trusted=False, scheme="http", port=80)
 RULES = FieldRules("X-User-")
@@ -38,17 +38,17 @@ def message(target: str, *fields: tuple[bytes, bytes], **changes: Any) -> RawReq
 )
 def test_the_target_stays_as_it_came(target: str, sent: bytes, path: str, authority: bytes) -> None:
     inbound = read_inbound(message(target), PEER, RULES, header_bytes=8192)
-    assert (inbound.target, inbound.path, inbound.authority) == (sent, path, authority)
+    assert (inbound.target, inbound.path, inbound.header.authority) == (sent, path, authority)
 
 
 def test_identity_fields_are_gone_before_anything_reads_them() -> None:
     inbound = read_inbound(message("/", (b"X_User.Id", b"evil"), (b"Accept", b"*/*")), PEER, RULES, header_bytes=8192)
-    assert inbound.fields == [b"\r\nAccept: ", b"*/*"]
+    assert inbound.header.fields == [b"\r\nAccept: ", b"*/*"]
 
 
 def test_an_http_10_client_need_not_name_a_host() -> None:
     old = message("/", version=HttpVersion(1, 0), raw_headers=())
-    assert read_inbound(old, PEER, RULES, header_bytes=8192).authority == b""
+    assert read_inbound(old, PEER, RULES, header_bytes=8192).header.authority == b""
     with pytest.raises(BadRequest):
         read_inbound(message("/", raw_headers=()), PEER, RULES, header_bytes=8192)
 
@@ -70,3 +70,66 @@ def test_what_the_parser_refused_is_told_apart() -> None:
     assert isinstance(unreadable(BadHttpMessage("Too many headers received")), HeadersTooLarge)
     assert isinstance(unreadable(BadHttpMessage("Bearer secret")), BadRequest)
     assert "secret" not in str(unreadable(BadHttpMessage("Bearer secret")).detail)
+
+
+# What a client repeats
+
+FIELDS = b"\r\nHost: a\r\nAuthorization: Bearer x\r\n\r\n"
+
+
+def last(first_line: bytes = b"GET /x HTTP/1.1", **changes: Any) -> LastHead:
+    parsed = message("/x", (b"Authorization", b"Bearer x"), **changes)
+    header = read_inbound(parsed, PEER, RULES, header_bytes=8192).header
+    return LastHead(parsed, header, RULES, first_line + FIELDS)
+
+
+def test_a_head_that_differs_in_its_target_alone_is_read_as_the_parser_would() -> None:
+    known = last()
+    again = known.again(b"GET /y%2fz?q=%zz HTTP/1.1" + FIELDS, header_bytes=8192)
+    parsed = message("/y%2fz?q=%zz", (b"Authorization", b"Bearer x"))
+    assert again == read_inbound(parsed, PEER, RULES, header_bytes=8192, known=known.header)
+    assert again.header is known.header
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"GET /y HTTP/1.1" + FIELDS.replace(b"Bearer x", b"Bearer y"), id="another-token"),
+        pytest.param(b"GET /y HTTP/1.1" + FIELDS.replace(b"Host: a", b"Host: a\r\nX-A: b"), id="another-field"),
+        pytest.param(b"POST /y HTTP/1.1" + FIELDS, id="another-method"),
+        pytest.param(b"GET /y HTTP/1.0" + FIELDS, id="another-version"),
+        pytest.param(b"GET /y#z HTTP/1.1" + FIELDS, id="fragment"),
+        pytest.param(b"GET /y\\z HTTP/1.1" + FIELDS, id="backslash"),
+        pytest.param(b"GET /\xc3\xa4 HTTP/1.1" + FIELDS, id="raw-utf-8"),
+        pytest.param(b"GET /y\x00 HTTP/1.1" + FIELDS, id="nul"),
+        pytest.param(b"GET y HTTP/1.1" + FIELDS, id="no-leading-slash"),
+        pytest.param(b"GET http://b/y HTTP/1.1" + FIELDS, id="absolute-form"),
+        pytest.param(b"GET  /y HTTP/1.1" + FIELDS, id="two-spaces"),
+        pytest.param(b"GET /y  HTTP/1.1" + FIELDS, id="space-behind"),
+        pytest.param(b" GET /y HTTP/1.1" + FIELDS, id="space-before"),
+        pytest.param(b"\r\nGET /y HTTP/1.1" + FIELDS, id="empty-line-before"),
+        pytest.param(b"GET /y HTTP/1.1\r\nX-User-Id: evil" + FIELDS, id="field-before"),
+        pytest.param(b"GET /y HTTP/1.1\n" + FIELDS[2:], id="bare-line-feed"),
+        pytest.param(b"GET /y HTTP/1.1" + FIELDS + b"GET /z HTTP/1.1" + FIELDS, id="two-requests"),
+        pytest.param(b"GET /y HTTP/1.1" + FIELDS[:-2], id="unfinished"),
+        pytest.param(FIELDS, id="no-first-line"),
+        pytest.param(b"GET /" + b"y" * 9000 + b" HTTP/1.1" + FIELDS, id="too-long"),
+        pytest.param(b"", id="nothing"),
+    ],
+)
+def test_what_has_anything_else_new_is_the_parsers_business(data: bytes) -> None:
+    assert last().again(data, header_bytes=8192) is None
+
+
+def test_an_http_10_head_is_never_taken_for_another_ones() -> None:
+    old = last(b"GET /x HTTP/1.0", version=HttpVersion(1, 0))
+    assert old.again(b"GET /y HTTP/1.1" + FIELDS, header_bytes=8192) is None
+
+
+def test_the_same_fields_under_another_version_or_other_rules_are_judged_anew() -> None:
+    known = last()
+    same = message("/z", (b"Authorization", b"Bearer x"))
+    assert known.same_fields(same, RULES)
+    assert not known.same_fields(same, FieldRules("X-User-"))
+    assert not known.same_fields(same._replace(version=HttpVersion(1, 0)), RULES)
+    assert not known.same_fields(message("/z", (b"authorization", b"Bearer x")), RULES)

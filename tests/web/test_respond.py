@@ -1,16 +1,26 @@
 """Answers as bytes: framing made anew, refusals in the contract's form."""
 
 import json
+from dataclasses import dataclass, field
 
 import pytest
 
 from gateway.errors import BadRequest, GatewayError, InvalidToken, KeysUnavailable, MethodNotAllowed, MissingCredential
-from gateway.net.exchange import Answer
 from gateway.web import respond
 
 
-def answer(*, status: int = 200, length: int | None = None, body: bytes = b"", complete: bool = False) -> Answer:
-    return Answer(status, b"OK", [], [], length, body, complete)
+@dataclass
+class Given:
+    status: int = 200
+    length: int | None = None
+    body: bytes = b""
+    complete: bool = False
+    reason: bytes = b"OK"
+    head: list[bytes] = field(default_factory=list)
+    cors: list[bytes] = field(default_factory=list)
+
+
+answer = Given
 
 
 @pytest.mark.parametrize(
@@ -26,8 +36,8 @@ def answer(*, status: int = 200, length: int | None = None, body: bytes = b"", c
         pytest.param(answer(status=304, length=9, complete=True), False, False, b"\r\nContent-Length: 9", id="304"),
     ],
 )
-def test_framing(given: Answer, is_head: bool, http_10: bool, framing: bytes | None) -> None:
-    assert respond.framing(given, is_head=is_head, http_10=http_10) == framing
+def test_framing(given: Given, is_head: bool, http_10: bool, framing: bytes | None) -> None:
+    assert respond.framing(given, len(given.body), is_head=is_head, http_10=http_10) == framing
 
 
 def kinds() -> list[type[GatewayError]]:

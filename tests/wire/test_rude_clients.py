@@ -101,7 +101,7 @@ async def test_a_client_that_sends_all_and_then_reads_nothing_is_cut() -> None:
         await stalled(running)
         (connection,) = running.app.listener._open
         await asyncio.get_running_loop().sock_sendall(client, b"rest")
-        while not connection.upload.finished:
+        while not connection.visit.upload.finished:
             await asyncio.sleep(0)
         await spin()
         running.pass_time(299)

@@ -1,0 +1,138 @@
+"""One request of a client connection: what the stages find out about it, and the client's side of its exchange."""
+
+from typing import TYPE_CHECKING
+
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+
+from gateway.core.cors import answer_fields
+from gateway.core.model import Identified, Inbound
+from gateway.core.routing import Route
+from gateway.errors import GatewayError
+from gateway.net.exchange import Answer
+from gateway.net.wire import Wire
+from gateway.web import respond
+from gateway.web.upload import NO_UPLOAD, Upload
+
+if TYPE_CHECKING:
+    from gateway.web.connection import Connection
+
+NO_ID = b"-"
+
+
+class Visit:
+    """The `pipeline.Visitor`. What has not been found out has its default here, so that making one costs little."""
+
+    inbound: Inbound | None = None
+    route: Route | None = None
+    identified: Identified | None = None
+    upload: Upload = NO_UPLOAD
+    wire: Wire | None = None
+    request_id: bytes = NO_ID
+    endpoint: str = ""
+    code: str = ""
+    reason: str = ""
+    status: int = 0
+    bytes_out: int = 0
+    upstream_s: float = 0.0
+    is_head: bool = False
+    http_10: bool = False
+    received: tuple[RawRequestMessage, StreamReader] | None = None  # as parsed, for aiohttp's application machinery
+    answered: bool = False  # a final head has left, or the application machinery has begun one
+    _chunking: bool = False
+
+    def __init__(self, connection: "Connection") -> None:
+        self._connection = connection
+        self.clock = connection.listener.clock  # seconds, for durations
+        self.began = self.clock()
+
+    @property
+    def address(self) -> str:
+        """The peer's IP address."""
+        return self._connection.peer.address
+
+    def cors(self) -> bytes:
+        """Give the CORS fields of this request's answer: its route's, or those of answers without one."""
+        if self.inbound is None:
+            return b""
+        policy = self._connection.listener.deps.cors if self.route is None else self.route.cors
+        return answer_fields(policy, self.inbound.header.seen.get("origin"))
+
+    # --- the answer --------------------------------------------------------------------------------------------------
+
+    def head(self, answer: Answer, body: bytes) -> None:
+        """Send a forwarded answer's head, with as much of its body as there is."""
+        connection, route = self._connection, self.route
+        self.answered, self.status = True, answer.status
+        framing = respond.framing(answer, len(body), is_head=self.is_head, http_10=self.http_10)
+        if framing is respond.CHUNKED:
+            self._chunking = True
+            if body:
+                body = b"%x\r\n%b\r\n" % (len(body), body)
+        if framing is None or not self.upload.finished:
+            connection.closing = True
+        cors = self.cors() if route is not None and route.cors is not None else None
+        self._write(respond.forwarded(answer, body, self.request_id, cors, framing or b"", self._connection_line()))
+
+    def _connection_line(self) -> bytes:
+        connection = self._connection
+        if connection.closing or connection.listener.draining:
+            connection.closing = True
+            return respond.CLOSE
+        return respond.KEEP if self.http_10 else b""
+
+    def body(self, data: bytes) -> None:
+        """Send one piece of the body."""
+        self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunking else data)
+
+    def end(self) -> None:
+        """Send the end of the body."""
+        if self._chunking:
+            self._write(b"0\r\n\r\n")
+
+    def answer_preflight(self, fields: bytes) -> None:
+        """Send a preflight's 204."""
+        self.answered, self.status = True, 204
+        self._write(respond.no_content(request_id=self.request_id, fields=fields, connection=self._connection_line()))
+
+    def refuse(self, error: GatewayError, *, cors: bytes | None = None) -> None:
+        """Send the gateway's own no. Behind a head there is no place for another one: the connection is cut."""
+        self.code, self.reason = error.code, error.reason or ""
+        if self.answered:
+            return self._connection.abort()  # a second head inside the first one's body would be response splitting
+        self.answered, self.status = True, error.status
+        if self.request_id is NO_ID:
+            self.request_id = b"%032x" % self._connection.listener.deps.random_bits(128)
+        if not self.upload.finished:
+            self._connection.closing = True
+        fields = self.cors() if cors is None else cors
+        line = self._connection_line()
+        return self._write(
+            respond.refusal(error, request_id=self.request_id, cors=fields, connection=line, is_head=self.is_head)
+        )
+
+    def _write(self, data: bytes) -> None:
+        # uvloop raises on a closed transport where asyncio is silent.
+        transport = self._connection.transport
+        if transport is not None and not transport.is_closing():
+            self.bytes_out += len(data)
+            transport.write(data)
+
+    async def serve_own(self) -> None:
+        """Let the gateway's own application answer."""
+        await self._connection.serve_own(self)
+
+    # --- the request's body (`upload.Patience`) ----------------------------------------------------------------------
+
+    def ask_for_body(self) -> None:
+        """Send `100 Continue`, unless the answer is already there."""
+        if not self.answered:
+            self._write(respond.CONTINUE)
+
+    def await_body(self) -> None:
+        """Give the client `body_idle_s` for its next bytes."""
+        self._connection.await_body()
+
+    def body_came(self) -> None:
+        """Stop that clock."""
+        self._connection.body_came()
