@@ -134,11 +134,14 @@ def _without_nominated(connection: bytes, fields: list[bytes], seen: dict[str, b
     return [piece for at in kept for piece in fields[at : at + 2]]
 
 
+HEAD = b"%b %b%b\r\nX-Request-Id: %b\r\ntraceparent: %b%b"
+
+
 class Outbound(NamedTuple):
     """A request as it goes on: everything but the framing, which belongs to the body."""
 
     method: str
-    pieces: tuple[bytes, ...]  # join for the head, without the empty line
+    head: bytes  # without the empty line
     route: Route
 
 
@@ -150,19 +153,11 @@ def build_outbound(inbound: Inbound, route: Route, identified: Identified | None
     header, upstream = inbound.header, route.upstream
     if header.onward_route is not route:
         header.onward_route, header.onward = route, _onward(header, route)
-    plain = not route.strip_segments and not route.add_prefix
-    pieces = (
-        inbound.method.encode(),
-        b" ",
-        inbound.target if plain else rewrite_target(inbound.target, route),
-        header.onward,
-        b"\r\nX-Request-Id: ",
-        ids.request_id,
-        b"\r\ntraceparent: ",
-        ids.traceparent,
-        identified.fields if identified is not None and upstream.identity else b"",
-    )
-    return Outbound(inbound.method, pieces, route)
+    as_it_came = not route.strip_segments and not route.add_prefix
+    target = inbound.target if as_it_came else rewrite_target(inbound.target, route)
+    identity = identified.fields if identified is not None and upstream.identity else b""
+    head = HEAD % (inbound.method.encode(), target, header.onward, ids.request_id, ids.traceparent, identity)
+    return Outbound(inbound.method, head, route)
 
 
 def _onward(header: Header, route: Route) -> bytes:

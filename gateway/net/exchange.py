@@ -14,6 +14,7 @@ from gateway.errors import BadUpstreamResponse, GatewayError
 from gateway.net.upstreams import Pool
 from gateway.net.wire import Sink, Wire
 
+END_OF_HEAD = b"\r\n\r\n"
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "QUERY"})  # RFC 9110 §9.2.2; QUERY: RFC 10008
 
 
@@ -82,7 +83,9 @@ async def forward(pool: Pool, client: Client, outbound: Outbound) -> None:
     if upload.whole != b"":
         upload.admit(route.max_body_bytes)
     client.endpoint = pool.label
-    data = b"".join((*outbound.pieces, upload.framing, b"\r\n\r\n", upload.whole or b""))
+    data = outbound.head + upload.framing + END_OF_HEAD
+    if upload.whole:
+        data += upload.whole
     began = client.clock()
     try:
         if await _attempt(pool, pool.take() or await pool.connect(route.connect_s), client, outbound, data):

@@ -228,7 +228,9 @@ class Wire(asyncio.Protocol):
                 self._new_parser()
             self.complete = True
             self.body.clear()
-        self._wake()
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def _pass_on(self, received: int) -> None:
         assert self._sink is not None

@@ -10,6 +10,7 @@ from gateway.net.exchange import Answer
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLOSE: Final = b"\r\nConnection: close"
 KEEP: Final = b"\r\nConnection: keep-alive"  # only an HTTP/1.0 client has to be told
+FORWARDED: Final = b"HTTP/1.1 %d %b%b%b\r\nX-Request-Id: %b%b%b\r\n\r\n%b"
 CHUNKED: Final = b"\r\nTransfer-Encoding: chunked"
 
 
@@ -17,10 +18,9 @@ def forwarded(
     answer: Answer, body: bytes, request_id: bytes, cors: bytes | None, framing: bytes, connection: bytes
 ) -> bytes:
     """Give a forwarded answer's head and what there is of its body; `cors` None leaves the upstream's own as it is."""
-    status = b"HTTP/1.1 %d %b" % (answer.status, answer.reason)
-    own = answer.cors if cors is None else (cors,)
-    ends = (b"\r\nX-Request-Id: ", request_id, framing, connection, b"\r\n\r\n", body)
-    return b"".join((status, *answer.head, *own, *ends))
+    fields = b"".join(answer.head)
+    own = b"".join(answer.cors) if cors is None else cors
+    return FORWARDED % (answer.status, answer.reason, fields, own, request_id, framing, connection, body)
 
 
 def framing(answer: Answer, body_bytes: int, *, is_head: bool, http_10: bool) -> bytes | None:

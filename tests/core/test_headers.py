@@ -212,7 +212,7 @@ def head(request: Inbound, route: Route = ROUTE, identified: Identified | None =
     forwarding(request.header, TRUSTED)
     built = build_outbound(request, route, identified, ids)
     assert (built.method, built.route) == (request.method, route)
-    return b"".join(built.pieces).decode("latin-1").split("\r\n")
+    return built.head.decode("latin-1").split("\r\n")
 
 
 def on(*, upstream: dict[str, object] | None = None, **changes: object) -> Route:

@@ -591,6 +591,6 @@ async def test_a_client_holds_the_upstream_only_during_its_exchange() -> None:
         endpoint, visitor = Endpoint("127.0.0.1", upstream.port), Visitor()
         pool = Pool(endpoint, Deadlines(time.monotonic))
         route = Route("only", PathPattern.read("/*"), Upstream("api", endpoint))
-        await forward(pool, visitor, Outbound("GET", (b"GET / HTTP/1.1",), route))
+        await forward(pool, visitor, Outbound("GET", b"GET / HTTP/1.1", route))
         assert (visitor.may_hold, visitor.wire) == (pool.take(), None)
         pool.close()
