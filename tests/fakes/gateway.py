@@ -106,7 +106,7 @@ class Running:
 
     def __init__(self, app: Gateway, clock: Clock, monotonic: Clock, log_path: str) -> None:
         self.app, self.clock, self.monotonic = app, clock, monotonic
-        self._log_path = log_path
+        self._log_path, self._told = log_path, 0
 
     @property
     def port(self) -> int:
@@ -156,6 +156,16 @@ class Running:
         await asyncio.get_running_loop().run_in_executor(None, self.app.log.settle)
         with open(self._log_path, encoding="utf-8") as log:
             return [json.loads(line) for line in log]
+
+    async def news(self) -> list[dict[str, Any]]:
+        """Give the log's lines since the last time, parsed."""
+        self.app.log.flush()
+        await asyncio.get_running_loop().run_in_executor(None, self.app.log.settle)
+        with open(self._log_path, "rb") as log:
+            log.seek(self._told)
+            lines = log.readlines()
+        self._told += sum(map(len, lines))
+        return [json.loads(line) for line in lines]
 
 
 @asynccontextmanager
