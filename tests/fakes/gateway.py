@@ -170,16 +170,16 @@ class Running:
 
 @asynccontextmanager
 async def gateway(
-    upstream_port: int, *, environ: Mapping[str, str] | None = None, first_keys_s: float = 5.0, **overrides: Any
-) -> AsyncIterator[Running]:
-    """Start a gateway, stop it at the end; overrides as `settings` takes them."""
+    upstream_port: int, *, environ: Mapping[str, str] | None = None, first_keys_s: float = 5.0,
+    writer: LineWriter | None = None, **overrides: Any,
+) -> AsyncIterator[Running]:  # fmt: skip
+    """Start a gateway, stop it at the end; overrides as `settings` takes them; `writer` takes the log elsewhere."""
     text = yaml.safe_dump(settings(upstream_port, **overrides))
     config = load_text(text, environ or {}, name="test.yaml")
     with tempfile.NamedTemporaryFile() as log:
         clock, monotonic = Clock(), Clock()
-        app = Gateway(
-            config, writer=LineWriter(os.dup(log.fileno())), now=clock, monotonic=monotonic, first_keys_s=first_keys_s
-        )
+        writer = writer or LineWriter(os.dup(log.fileno()))
+        app = Gateway(config, writer=writer, now=clock, monotonic=monotonic, first_keys_s=first_keys_s)
         await app.start()
         try:
             yield Running(app, clock, monotonic, log.name)

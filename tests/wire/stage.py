@@ -88,10 +88,13 @@ class Witness:
                 continue
             reply, self.armed = self.armed, None
             for piece in reply.stream.pieces:
+                if writer.transport.is_closing():  # the gateway has seen enough
+                    return False
                 writer.write(piece)
+                self.moves += 1
                 for _ in range(3):
                     await asyncio.sleep(0)
-            if reply.ending == "reset":
+            if reply.ending == "reset" and not writer.transport.is_closing():
                 linger = struct.pack("ii", 1, 0)
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 writer.transport.abort()

@@ -12,8 +12,10 @@ TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 TARGET = re.compile(rb"[\x21-\x7e]+")
 VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 REQUEST_LINE = re.compile(rb"(%b) (%b) HTTP/1\.([01])" % (TOKEN.pattern, TARGET.pattern))
-STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2}) ([\t\x20-\x7e\x80-\xff]*)")
-CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+STATUS_LINE = re.compile(
+    rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?"
+)  # many leave out the last blank
+CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]+)(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 MAX_LENGTH = 2**63 - 1
 
 
@@ -72,6 +74,11 @@ class _Bytes:
             raise Malformed("bare LF")
         return line[:-2]
 
+    def skip_empty_lines(self) -> None:
+        # RFC 9112 §2.2 asks it of servers before a request, in these two octets; everybody does it everywhere.
+        while self.data[self.at : self.at + 1] in (b"\r", b"\n"):
+            self.at += 1
+
     def take(self, length: int) -> bytes:
         piece = self.data[self.at : self.at + length]
         self.at += len(piece)
@@ -115,7 +122,7 @@ def _body(stream: _Bytes, message: Message, length: int) -> None:
 def _chunks(stream: _Bytes, message: Message) -> None:
     while True:
         size = CHUNK_SIZE.fullmatch(stream.line())
-        if size is None:
+        if size is None or int(size[1], 16) > MAX_LENGTH:
             raise Malformed("chunk size")
         left = int(size[1], 16)
         if not left:
@@ -127,7 +134,9 @@ def _chunks(stream: _Bytes, message: Message) -> None:
             raise Malformed("end of chunk")
         if len(piece) < left or len(end) < 2:
             raise Unfinished
-    _fields(stream)  # trailers
+    trailers = {name.lower() for name, _ in _fields(stream)}
+    if trailers & {b"content-length", b"transfer-encoding"}:
+        raise Malformed("framing in a trailer")
 
 
 def _all(stream: _Bytes, one: "object") -> Reading:
@@ -150,10 +159,8 @@ def requests(data: bytes) -> Reading:
 
 
 def _request(stream: _Bytes, message: Message, _number: int) -> None:
-    line = stream.line()
-    if not line:
-        return _request(stream, message, _number)  # RFC 9112 §2.2: an empty line before a request is ignored
-    parts = REQUEST_LINE.fullmatch(line)
+    stream.skip_empty_lines()
+    parts = REQUEST_LINE.fullmatch(stream.line())
     if parts is None:
         raise Malformed("request line")
     fields = _fields(stream)
@@ -163,13 +170,14 @@ def _request(stream: _Bytes, message: Message, _number: int) -> None:
     if len(hosts) > 1 or (not hosts and message.minor == 1):
         raise Malformed("host")
     message.method, message.target = parts[1], parts[2]
-    return _body(stream, message, length or 0)
+    _body(stream, message, length or 0)
 
 
 def answers(data: bytes, methods: "list[bytes]", *, closed: bool) -> Reading:
     """Read an upstream's side: `methods` are what it answers, `closed` says that the stream ended cleanly."""
 
     def answer(stream: _Bytes, message: Message, number: int) -> None:
+        stream.skip_empty_lines()
         parts = STATUS_LINE.fullmatch(stream.line())
         if parts is None:
             raise Malformed("status line")
@@ -184,7 +192,7 @@ def answers(data: bytes, methods: "list[bytes]", *, closed: bool) -> Reading:
             if stream.at == len(stream.data):
                 raise Unfinished
             return answer(stream, message, number)
-        message.status, message.reason = status, parts[3]
+        message.status, message.reason = status, parts[3] or b""
         if number >= len(methods):
             raise Malformed("an answer nobody asked for")
         if status in (204, 304) or methods[number] == b"HEAD":
