@@ -173,15 +173,16 @@ class Stage:
         """Put the tokens in, and keep the cuts where they were."""
         data, pieces = stream.data, []
         ends = [sum(map(len, stream.pieces[: count + 1])) for count in range(len(stream.pieces))]
-        places = [(found.start(), found[0]) for found in re.finditer(b"|".join(self.tokens), data)]
-        for low, high in zip([0, *ends], ends, strict=False):
+        places = {found.start(): found[0] for found in re.finditer(b"|".join(self.tokens), data)}
+        at = 0
+        for end in ends:
             piece = b""
-            for at, name in places:
-                if low <= at < high:
-                    piece += data[low:at] + self.tokens[name]
-                    low = at + len(name)  # a cut within the name falls behind the token
-            pieces.append(piece + data[min(low, high) : high] if low < high else piece)
-        return pieces
+            while at < end:
+                name = places.get(at)  # a cut within it falls behind the token
+                piece += data[at : at + 1] if name is None else self.tokens[name]
+                at += 1 if name is None else len(name)
+            pieces.append(piece)
+        return [piece for piece in pieces if piece]
 
     async def converse(self, stream: Stream, reply: Reply | None = None) -> Told:
         """Send a client's stream, wait until nobody has anything to say, and tell what happened."""

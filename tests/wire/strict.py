@@ -11,7 +11,8 @@ import h11
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 TARGET = re.compile(rb"[\x21-\x7e]+")
 VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
-REQUEST_LINE = re.compile(rb"(%b) (%b) HTTP/1\.([01])" % (TOKEN.pattern, TARGET.pattern))
+# Blanks before the version are read by all and mean nothing; what is sent on never has them.
+REQUEST_LINE = re.compile(rb"(%b) (%b) +HTTP/1\.([01])" % (TOKEN.pattern, TARGET.pattern))
 STATUS_LINE = re.compile(
     rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?"
 )  # many leave out the last blank
@@ -95,11 +96,12 @@ def _fields(stream: _Bytes) -> list[tuple[bytes, bytes]]:
     return fields
 
 
-def _length(message: Message) -> int | None:
+def _length(message: Message, *, is_answer: bool) -> int | None:
     """Give the Content-Length, -1 for chunked, None for neither."""
     lengths, codings = message.values(b"content-length"), message.values(b"transfer-encoding")
     if codings:
-        if lengths or message.minor == 0 or len(codings) > 1 or codings[0].lower() != b"chunked":
+        # An answer of HTTP/1.0 in chunks is to be read so, and its connection to be closed (RFC 9112 §6.1).
+        if lengths or (message.minor == 0 and not is_answer) or len(codings) > 1 or codings[0].lower() != b"chunked":
             raise Malformed("transfer coding")
         return -1
     if not lengths:
@@ -165,7 +167,7 @@ def _request(stream: _Bytes, message: Message, _number: int) -> None:
         raise Malformed("request line")
     fields = _fields(stream)
     message.minor, message.fields = int(parts[3]), fields
-    length = _length(message)
+    length = _length(message, is_answer=False)
     hosts = message.values(b"host")
     if len(hosts) > 1 or (not hosts and message.minor == 1):
         raise Malformed("host")
@@ -183,7 +185,7 @@ def answers(data: bytes, methods: "list[bytes]", *, closed: bool) -> Reading:
             raise Malformed("status line")
         fields, status = _fields(stream), int(parts[2])
         message.fields, message.minor = fields, int(parts[1])
-        length = _length(message)
+        length = _length(message, is_answer=True)
         if status < 200:
             if status == 101 or length:
                 raise Malformed("interim answer")

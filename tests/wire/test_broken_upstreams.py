@@ -214,3 +214,15 @@ async def test_an_answer_of_another_version_is_502(version: bytes) -> None:
     async with ScriptedUpstream(says) as upstream, gateway(upstream.port) as running:
         got = await asked(running)
     assert [answer.status for answer in got.messages] == [502]
+
+
+@pytest.mark.xfail(strict=True, reason="RFC 9112 §6.1 asks to close behind it, `net.wire` goes by keep-alive alone")
+async def test_a_chunked_answer_of_http_10_is_its_connections_last() -> None:
+    async def says(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await read_request(reader) is not None:
+            head = b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
+            writer.write(head + b"2\r\nok\r\n0\r\n\r\n")
+
+    async with ScriptedUpstream(says) as upstream, gateway(upstream.port) as running:
+        assert [(await running.get("/public/x")).body for _ in range(2)] == [b"ok"] * 2
+        assert upstream.connections == 2
