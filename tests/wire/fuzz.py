@@ -186,7 +186,7 @@ def target(bent: Bent) -> bytes:
     return bent.pick("form", [b"%b"], forms).replace(b"%b", path)
 
 
-REQUEST_KINDS = ["method", "path", "path", "form", "eol", "blank", "version", "host", "line", "line", "names", "framing", "framing", "size", "size",
+REQUEST_KINDS = ["method", "path", "path", "path", "path", "form", "eol", "blank", "version", "host", "line", "line", "names", "framing", "framing", "size", "size",
                  "connection", "authorization", "many", "big"]  # fmt: skip
 VERSIONS = [b"HTTP/1.0", b"HTTP/1.2", b"HTTP/2.0", b"HTTP/0.9", b"http/1.1", b"HTTP/1.10", b""]
 HOSTS = [b"a:81", b"[::1]", b"evil/../x", b"a, b", b"u@a", b"a b", b""]
@@ -321,8 +321,12 @@ def one_answer(draw: st.DrawFn) -> bytes:
 def replies(draw: st.DrawFn) -> Reply:
     """Give an upstream's side of one exchange."""
     data = draw(one_answer())
-    if draw(st.integers(0, 7)) == 7:
-        data += draw(st.sampled_from([b"x", b"\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil", b"\0", data]))
+    more = draw(st.sampled_from(["", "", "", "behind", "cut"]))
+    if more == "behind":
+        good = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
+        data += draw(st.sampled_from([b"x", b"\r\n", good, b"\0", data, b"0\r\n\r\n"]))
+    elif more == "cut":
+        data = data[: draw(st.integers(0, len(data)))]
     stream = draw(streams(data))
     ending = draw(st.sampled_from(["keep", "keep", "close", "reset"]))
     method = draw(st.sampled_from([b"GET", b"GET", b"GET", b"HEAD", b"POST", b"PUT"]))

@@ -11,8 +11,8 @@ import h11
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 TARGET = re.compile(rb"[\x21-\x7e]+")
 VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
-# Blanks before the version are read by all and mean nothing; what is sent on never has them.
-REQUEST_LINE = re.compile(rb"(%b) (%b) +HTTP/1\.([01])" % (TOKEN.pattern, TARGET.pattern))
+# More blanks than one are read by all and mean nothing; what is sent on never has them.
+REQUEST_LINE = re.compile(rb"(%b) +(%b) +HTTP/1\.([01])" % (TOKEN.pattern, TARGET.pattern))
 STATUS_LINE = re.compile(
     rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?"
 )  # many leave out the last blank

@@ -22,7 +22,7 @@ SECONDS = float(os.environ.get("FUZZ_SECONDS", "0"))  # of all tests here togeth
 SEED = os.environ.get("FUZZ_SEED")
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 TESTS = 2 * len(LOOPS)
-BRIEF, BATCH = 80, 500
+BRIEF, BATCH = 150, 500
 GOOD = b"GET /rest/%b HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %b\r\n\r\n"
 
 

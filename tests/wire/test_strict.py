@@ -22,7 +22,6 @@ OK = b"HTTP/1.1 200 OK\r\n"
     pytest.param(HEAD + b"X: a\n\r\n", id="bare-lf"),
     pytest.param(HEAD + b"Host: b\r\n\r\n", id="two-hosts"),
     pytest.param(b"POST /x HTTP/1.1\r\n\r\n", id="no-host"),
-    pytest.param(b"POST  /x HTTP/1.1\r\nHost: a\r\n\r\n", id="two-blanks"),
     pytest.param(CHUNKED + b"0x2\r\nhi\r\n0\r\n\r\n", id="hex-prefix"),
     pytest.param(CHUNKED + b"+2\r\nhi\r\n0\r\n\r\n", id="signed-chunk"),
     pytest.param(CHUNKED + b"2\nhi\r\n0\r\n\r\n", id="chunk-bare-lf"),
