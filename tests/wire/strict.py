@@ -124,7 +124,7 @@ def _body(stream: _Bytes, message: Message, length: int) -> None:
 def _chunks(stream: _Bytes, message: Message) -> None:
     while True:
         size = CHUNK_SIZE.fullmatch(stream.line())
-        if size is None or int(size[1], 16) > MAX_LENGTH:
+        if size is None or int(size[1], 16) >= 2**64:
             raise Malformed("chunk size")
         left = int(size[1], 16)
         if not left:
