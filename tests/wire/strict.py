@@ -16,7 +16,7 @@ REQUEST_LINE = re.compile(rb"(%b) +(%b) +HTTP/1\.([01])" % (TOKEN.pattern, TARGE
 STATUS_LINE = re.compile(
     rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?"
 )  # many leave out the last blank
-CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]+)(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]+)(?:;[\t\x20-\x7e\x80-\xff]*)?")
 MAX_LENGTH = 2**63 - 1
 
 
@@ -136,9 +136,8 @@ def _chunks(stream: _Bytes, message: Message) -> None:
             raise Malformed("end of chunk")
         if len(piece) < left or len(end) < 2:
             raise Unfinished
-    trailers = {name.lower() for name, _ in _fields(stream)}
-    if trailers & {b"content-length", b"transfer-encoding"}:
-        raise Malformed("framing in a trailer")
+    if b"content-length" in {name.lower() for name, _ in _fields(stream)}:
+        raise Malformed("length in a trailer")
 
 
 def _all(stream: _Bytes, one: "object") -> Reading:
