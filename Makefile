@@ -3,7 +3,9 @@
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := $(UV) run --frozen
 
-.PHONY: dev test lint cover schema help ensure-uv
+FUZZ_SECONDS ?= 300
+
+.PHONY: dev test fuzz lint cover schema help ensure-uv
 help: ; @grep -E '^# [a-z]+:' Makefile | sed 's/^# /  make /'
 
 .uv/bin/uv: ; python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target .uv 'uv>=0.9'
@@ -13,6 +15,8 @@ ensure-uv: $(if $(filter .uv/bin/uv,$(UV)),.uv/bin/uv)
 dev: ensure-uv ; @$(RUN) gateway dev $(ARGS)
 # test: all tests (those that need Chromium are skipped where there is none, and say so)
 test: ensure-uv ; $(RUN) --group e2e pytest $(ARGS)
+# fuzz: bytes nobody would write by hand, for FUZZ_SECONDS; what it fails on is printed, to be repeated
+fuzz: ensure-uv ; FUZZ_SECONDS=$(FUZZ_SECONDS) $(RUN) pytest -q -s tests/wire/test_fuzz.py $(ARGS)
 # lint: style, types, layers, Dockerfile
 lint: ensure-uv
 	$(RUN) ruff format --check .

@@ -106,7 +106,7 @@ class Running:
 
     def __init__(self, app: Gateway, clock: Clock, monotonic: Clock, log_path: str) -> None:
         self.app, self.clock, self.monotonic = app, clock, monotonic
-        self._log_path = log_path
+        self._log_path, self._told = log_path, 0
 
     @property
     def port(self) -> int:
@@ -157,19 +157,29 @@ class Running:
         with open(self._log_path, encoding="utf-8") as log:
             return [json.loads(line) for line in log]
 
+    async def news(self) -> list[dict[str, Any]]:
+        """Give the log's lines since the last time, parsed."""
+        self.app.log.flush()
+        await asyncio.get_running_loop().run_in_executor(None, self.app.log.settle)
+        with open(self._log_path, "rb") as log:
+            log.seek(self._told)
+            lines = log.readlines()
+        self._told += sum(map(len, lines))
+        return [json.loads(line) for line in lines]
+
 
 @asynccontextmanager
 async def gateway(
-    upstream_port: int, *, environ: Mapping[str, str] | None = None, first_keys_s: float = 5.0, **overrides: Any
-) -> AsyncIterator[Running]:
-    """Start a gateway, stop it at the end; overrides as `settings` takes them."""
+    upstream_port: int, *, environ: Mapping[str, str] | None = None, first_keys_s: float = 5.0,
+    writer: LineWriter | None = None, **overrides: Any,
+) -> AsyncIterator[Running]:  # fmt: skip
+    """Start a gateway, stop it at the end; overrides as `settings` takes them; `writer` takes the log elsewhere."""
     text = yaml.safe_dump(settings(upstream_port, **overrides))
     config = load_text(text, environ or {}, name="test.yaml")
     with tempfile.NamedTemporaryFile() as log:
         clock, monotonic = Clock(), Clock()
-        app = Gateway(
-            config, writer=LineWriter(os.dup(log.fileno())), now=clock, monotonic=monotonic, first_keys_s=first_keys_s
-        )
+        writer = writer or LineWriter(os.dup(log.fileno()))
+        app = Gateway(config, writer=writer, now=clock, monotonic=monotonic, first_keys_s=first_keys_s)
         await app.start()
         try:
             yield Running(app, clock, monotonic, log.name)
