@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from tests.bench import BenchError, envoy
 from tests.bench.accounting import cores, raise_file_limit
-from tests.bench.measures import IDLE_CONNECTIONS, SPARE_FILES
+from tests.bench.measures import IDLE_CONNECTIONS, SPARE_FILES, Sample
 from tests.bench.process import find_program
 from tests.bench.proxies import PROXIES, Surroundings
 from tests.bench.report import Figures, as_json, markdown, replace_block, table
@@ -46,9 +47,13 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="What one proxied request costs.")
     parser.add_argument("--rounds", type=int, default=3, help="how often everything is measured (default: 3)")
     parser.add_argument("--seconds", type=float, default=2.0, help="how long each load takes (default: 2)")
-    parser.add_argument("--only", type=_names(list(ROWS), "row"), default=list(ROWS), metavar="ROW,…", help=", ".join(ROWS))
+    parser.add_argument(
+        "--only", type=_names(list(ROWS), "row"), default=list(ROWS), metavar="ROW,…", help=", ".join(ROWS)
+    )
     others = [name for name in PROXIES if name != "gateway"]
-    parser.add_argument("--against", type=_names(others, "proxy"), default=others, metavar="PROXY,…", help=", ".join(others))
+    parser.add_argument(
+        "--against", type=_names(others, "proxy"), default=others, metavar="PROXY,…", help=", ".join(others)
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("--readme", action="store_true", help="put the table into the README")
     chosen = parser.parse_args(given)
@@ -83,7 +88,11 @@ def _version(*command: str) -> str:
 
 
 def _machine(proxies: Sequence[str], core: int, loader: int) -> dict[str, str]:
-    models = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    models = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if "model name" in line
+    ]
     machine = {
         "measured": time.strftime("%Y-%m-%d", time.gmtime()),
         "cpu": f"{models[0] if models else platform.machine()}, proxy on core {core}, everything else on core {loader}",
@@ -101,7 +110,7 @@ def run(rows: Sequence[Row], proxies: Sequence[str], *, rounds: int, seconds: fl
     """Measure every row with every proxy in turn, round by round.
 
     Raises:
-        BenchError: a proxy did not start, or its answers were not what they should be.
+        BenchError: one of them did not start.
     """
     core, loader = cores()
     figures = Figures(proxies, rounds, seconds, _machine(proxies, core, loader))
@@ -121,28 +130,35 @@ def run(rows: Sequence[Row], proxies: Sequence[str], *, rounds: int, seconds: fl
         for name in proxies:
             stage.running[name] = stage.start(PROXIES[name], until)
         for row in rows:
-            figures.samples[row.name] = _measure(stage, row, proxies, rounds)
+            _measure(stage, row, figures)
         figures.notes = list(stage.notes)
     if core == loader:
         figures.notes = [*figures.notes, "One core for everything: the proxies were waiting for their own load."]
     return figures
 
 
-def _measure(stage: Stage, row: Row, proxies: Sequence[str], rounds: int) -> dict[str, list]:
-    samples: dict[str, list] = {name: [] for name in proxies if PROXIES[name].verifies or not row.verifying_only}
+def _measure(stage: Stage, row: Row, figures: Figures) -> None:
+    able = [name for name in figures.proxies if PROXIES[name].verifies or not row.verifying_only]
+    samples: dict[str, list[Sample]] = {name: [] for name in able}
+    figures.samples[row.name] = samples
     stage.begin_row()
-    for stage.round in range(min(rounds, row.most_rounds or rounds)):
-        for name, gathered in samples.items():
+    for stage.round in range(min(figures.rounds, row.most_rounds or figures.rounds)):
+        for name in tuple(samples):
             try:
-                gathered.append(row.measure(stage, name))
+                samples[name].append(row.measure(stage, name))
             except (BenchError, OSError) as error:
-                raise BenchError(f"{row.name}, {name}: {error}") from error
-        _tell(f"{row.name} {stage.round + 1}: " + ", ".join(f"{n} {s[-1].value:.4g} {row.unit}" for n, s in samples.items()))
-    try:
-        stage.end_row()
-    except BenchError as error:
-        raise BenchError(f"{row.name}, {error}") from error
-    return samples
+                _fail(figures, row, name, error)
+        said = ", ".join(f"{name} {gathered[-1].value:.4g}" for name, gathered in samples.items())
+        _tell(f"{row.name} {stage.round + 1}, {row.unit}: {said}")
+    for name, reason in stage.end_row():
+        _fail(figures, row, name, reason)
+
+
+def _fail(figures: Figures, row: Row, name: str, reason: object) -> None:
+    """Have no figure rather than one that is not true."""
+    figures.samples[row.name].pop(name, None)
+    figures.failures[row.name, name] = str(reason) or type(reason).__name__
+    _tell(f"{row.name}, {name}: {reason}")
 
 
 def main() -> int:
@@ -153,17 +169,20 @@ def main() -> int:
     if missing is not None:
         _tell(f"bench: {missing}")
         return EXIT_MISSING
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever is stopped stops what was started
     try:
         figures = run([ROWS[name] for name in chosen.only], proxies, rounds=chosen.rounds, seconds=chosen.seconds)
     except BenchError as error:
         _tell(f"bench: {error}")
+        return EXIT_FAILED
+    except KeyboardInterrupt:
         return EXIT_FAILED
     print(table(figures))
     if chosen.json is not None:
         chosen.json.write_text(json.dumps(as_json(figures), indent=1, ensure_ascii=False) + "\n")
     if chosen.readme:
         README.write_text(replace_block(README.read_text(), markdown(figures)))
-    return 0
+    return EXIT_FAILED if figures.failures else 0
 
 
 if __name__ == "__main__":

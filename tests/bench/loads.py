@@ -17,6 +17,7 @@ from tests.bench.process import find_program
 
 CONNECTIONS = 64
 LONGEST_S = 120
+ANSWER_S = 20
 SHOWN_BYTES = 1024
 BUFFER_BYTES = 1 << 20
 _BUFFER = memoryview(bytearray(BUFFER_BYTES))  # one for all clients: they take turns
@@ -96,7 +97,10 @@ def load(request: Request, port: int, *, seconds: float, folder: Path) -> Answer
     command = [find_program("wrk") or "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{LONGEST_S}s", "-s", str(script)]
     began = time.monotonic()
     with subprocess.Popen(
-        [*command, f"http://127.0.0.1:{port}{request.target}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*command, f"http://127.0.0.1:{port}{request.target}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as wrk:
         assert wrk.stdout is not None
         if request.once:
@@ -124,7 +128,7 @@ class Client:
     """One connection, for whole bodies and for resting."""
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=ANSWER_S)
         self._host = f"127.0.0.1:{port}"
 
     def _send_head(self, method: str, target: str, fields: Mapping[str, str]) -> None:
@@ -171,8 +175,9 @@ class Client:
 
     def is_open(self) -> bool:
         """Say whether the other side still keeps it."""
+        self._socket.setblocking(False)
         try:
-            return bool(self._socket.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK))
+            return bool(self._socket.recv(1, socket.MSG_PEEK))
         except BlockingIOError:
             return True
         except OSError:

@@ -10,7 +10,7 @@ from tests.bench.proxies import PROXIES
 from tests.bench.rows import ROWS, Row, Target
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-NOTHING = "–"
+NOTHING, FAILED = "–", "failed"
 UNITS = {
     "µs": "µs of CPU per request",
     "MB/s": "MB per second of CPU",
@@ -28,6 +28,7 @@ class Figures:
     seconds: float
     machine: Mapping[str, str] = field(default_factory=dict)
     samples: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
+    failures: dict[tuple[str, str], str] = field(default_factory=dict)  # why a row has no figure for a proxy
     notes: Sequence[str] = ()
 
     def best(self, row: str, proxy: str) -> float | None:
@@ -95,12 +96,21 @@ def _short(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
+def _cell(figures: Figures, row: str, proxy: str) -> str:
+    return FAILED if (row, proxy) in figures.failures else _short(figures.best(row, proxy))
+
+
+def _remarks(figures: Figures) -> list[str]:
+    failed = (f"{ROWS[row].title}, {proxy}: failed, {why}" for (row, proxy), why in figures.failures.items())
+    return [*failed, *figures.notes]
+
+
 def _lines(figures: Figures) -> list[list[str]]:
     """Give the table's cells, the head first."""
     lines = [["", "", *(PROXIES[name].title for name in figures.proxies), "the gateway's target"]]
     for name in figures.samples:
         row = ROWS[name]
-        cells = (_short(figures.best(name, proxy)) for proxy in figures.proxies)
+        cells = (_cell(figures, name, proxy) for proxy in figures.proxies)
         lines.append([row.title, row.unit, *cells, "; ".join(map(str, judge(figures, row)))])
     return lines
 
@@ -118,7 +128,7 @@ def table(figures: Figures) -> str:
         for line in lines
     ]
     units = "; ".join(f"{unit}: {meaning}" for unit, meaning in UNITS.items())
-    return "\n".join([*text, "", units, _how(figures), *figures.notes, ""])
+    return "\n".join([*text, "", units, _how(figures), *_remarks(figures), ""])
 
 
 def _how(figures: Figures) -> str:
@@ -133,7 +143,7 @@ def markdown(figures: Figures) -> str:
     rule = ["---", "---", *("--:" for _ in figures.proxies), "---"]
     lines = [" | ".join(line) for line in (head, rule, *rest)]
     units = "; ".join(f"{unit} = {meaning}" for unit, meaning in UNITS.items())
-    parts = [BEGIN, *(f"| {line} |" for line in lines), "", f"{units}. {_how(figures)}.", *figures.notes, END]
+    parts = [BEGIN, *(f"| {line} |" for line in lines), "", f"{units}. {_how(figures)}.", *_remarks(figures), END]
     return "\n".join(parts)
 
 
@@ -157,15 +167,15 @@ def as_json(figures: Figures) -> dict[str, Any]:
         "seconds": figures.seconds,
         "proxies": {name: PROXIES[name].title for name in figures.proxies},
         "rows": [_row_json(figures, ROWS[name]) for name in figures.samples],
+        "failures": [{"row": row, "proxy": proxy, "why": why} for (row, proxy), why in figures.failures.items()],
         "notes": list(figures.notes),
     }
 
 
 def _row_json(figures: Figures, row: Row) -> dict[str, Any]:
     cells = {
-        proxy: _cell_json(figures, row, samples) if samples else None
+        proxy: _cell_json(row, samples) if (samples := figures.samples[row.name].get(proxy)) else None
         for proxy in figures.proxies
-        for samples in [figures.samples[row.name].get(proxy)]
     }
     own = figures.best(row.name, "gateway")
     bests = {proxy: figures.best(row.name, proxy) for proxy in figures.proxies if proxy != "gateway"}
@@ -179,7 +189,7 @@ def _row_json(figures: Figures, row: Row) -> dict[str, Any]:
     }
 
 
-def _cell_json(figures: Figures, row: Row, samples: Sequence[Sample]) -> dict[str, Any]:
+def _cell_json(row: Row, samples: Sequence[Sample]) -> dict[str, Any]:
     values = [sample.value for sample in samples]
     cell: dict[str, Any] = {
         "best": max(values) if row.more_is_better else min(values),
@@ -190,7 +200,10 @@ def _cell_json(figures: Figures, row: Row, samples: Sequence[Sample]) -> dict[st
         seen = [value for sample in samples if (value := getattr(sample, name)) is not None]
         if seen:
             cell[name] = max(seen)
-    return {name: [round(v, 3) for v in value] if isinstance(value, list) else round(value, 3) for name, value in cell.items()}
+    return {
+        name: [round(v, 3) for v in value] if isinstance(value, list) else round(value, 3)
+        for name, value in cell.items()
+    }
 
 
 def _verdict_json(verdict: Verdict) -> dict[str, Any]:

@@ -66,8 +66,8 @@ ROWS = {
         Row("bad-token", "refused: expired token, the same each time", measures.bad_token, verifying_only=True, targets=(
             Target(1.0, row="get", below=True),
         )),
-        Row("down-8m", "8 MiB down, 32 times", measures.down_8m, unit="MB/s", targets=_DOWN),
-        Row("up-8m", "8 MiB up, 32 times", measures.up_8m, unit="MB/s", targets=_UP),
+        Row("down-8m", "8 MiB down, 128 times", measures.down_8m, unit="MB/s", targets=_DOWN),
+        Row("up-8m", "8 MiB up, 128 times", measures.up_8m, unit="MB/s", targets=_UP),
         Row("down-1g", "1 GiB down", measures.down_1g, unit="MB/s", targets=_DOWN),
         Row("up-1g", "1 GiB up", measures.up_1g, unit="MB/s", targets=_UP),
         Row("rest", "memory at rest", measures.at_rest, unit="MiB", most_rounds=1, targets=(Target(75),)),

@@ -12,9 +12,7 @@ from pathlib import Path
 from tests.bench.process import Process, find_program, free_port
 
 SIZES = {"8m": 8 << 20, "1g": 1 << 30}
-ANSWER = (
-    '{"id":"ord_2f6Vw0kQx1","status":"paid","total":4200,"currency":"EUR","items":3,"note":"one small answer","next":null}'
-)
+ANSWER = '{"id":"ord_2f6Vw0kQx1","status":"paid","total":4200,"currency":"EUR","items":3,"note":"one small answer","next":null}'
 WHOAMI = '{"user":"$http_x_user_id","session":"$http_x_user_session_id","authorization":"$http_authorization"}'
 
 # Names of temporary folders that nginx would otherwise look for where only root may write.
