@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -31,7 +31,7 @@ README = Path(__file__).parents[2] / "README.md"
 DEBIAN = {"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk"}  # program: package
 
 
-def _names(known: Sequence[str], what: str) -> "type[list[str]]":
+def _names(known: Sequence[str], what: str) -> Callable[[str], list[str]]:
     def names(text: str) -> list[str]:
         chosen = [name.strip() for name in text.split(",") if name.strip()]
         unknown = [name for name in chosen if name not in known]
@@ -39,7 +39,7 @@ def _names(known: Sequence[str], what: str) -> "type[list[str]]":
             raise argparse.ArgumentTypeError(f"no {what} {', '.join(unknown)}: there are {', '.join(known)}")
         return [name for name in known if name in chosen]
 
-    return names  # type: ignore[return-value]
+    return names
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -64,6 +64,8 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 def missing_tools(proxies: Sequence[str]) -> str | None:
     """Say which programs are missing and how to get them; None if all are there."""
+    if sys.platform != "linux":
+        return "measures on Linux only: cores are chosen, and CPU time is read, as Linux does it"
     needed = ["nginx", "wrk", *(["haproxy"] if "haproxy" in proxies else [])]
     absent = [name for name in needed if find_program(name) is None]
     lines = []
@@ -172,7 +174,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever is stopped stops what was started
     try:
         figures = run([ROWS[name] for name in chosen.only], proxies, rounds=chosen.rounds, seconds=chosen.seconds)
-    except BenchError as error:
+    except (BenchError, OSError) as error:
         _tell(f"bench: {error}")
         return EXIT_FAILED
     except KeyboardInterrupt:

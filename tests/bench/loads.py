@@ -90,7 +90,7 @@ def load(request: Request, port: int, *, seconds: float, folder: Path) -> Answer
     """Send a request over and over on 64 connections: for some seconds, or until each token was sent once.
 
     Raises:
-        BenchError: connections broke, or nothing was answered.
+        BenchError: connections broke.
     """
     script = folder / "wrk.lua"
     script.write_text(request.script())
@@ -119,7 +119,7 @@ def _understood(said: str, took_s: float) -> Answered:
     except (IndexError, ValueError):
         raise BenchError(f"wrk gave no summary: {said.strip()[-300:]}") from None
     broken = {name: counts[name] for name in ("connect", "read", "write", "timeout") if counts[name]}
-    if broken or not counts["requests"]:
+    if broken:
         raise BenchError(f"wrk counted {counts['requests']} answers and these errors: {broken}")
     return Answered(counts["requests"], counts["status"], took_s)
 

@@ -46,6 +46,8 @@ def _requests(stage: Stage, proxy: str, request: Request, *, status: int = 200) 
     before = cpu_s(pid)
     answered = stage.load(proxy, request, status=status)
     spent = cpu_s(pid) - before
+    if not answered.requests:
+        raise BenchError("nothing was answered")
     return Sample(MICRO * spent / answered.requests, per_s=answered.requests / answered.took_s)
 
 
@@ -132,9 +134,12 @@ def up_1g(stage: Stage, proxy: str) -> Sample:
 
 
 def _bytes(stage: Stage, proxy: str, size: str, *, up: bool) -> Sample:
-    process, fields = stage.running[proxy], authorised(stage.tokens.good)
-    client = Client(process.port)
-    try:
+    fields = authorised(stage.tokens.good)
+    with ExitStack() as until:
+        # Started anew: what earlier rows left in memory would hide how it grows here.
+        process = stage.start(PROXIES[proxy], until, f"{proxy}-bytes")
+        client = Client(process.port)
+        until.callback(client.close)
         client.get("/", fields)
         forget_peak(process.pid)
         memory, spent, began = rss_mib(process.pid), cpu_s(process.pid), time.monotonic()
@@ -142,8 +147,6 @@ def _bytes(stage: Stage, proxy: str, size: str, *, up: bool) -> Sample:
             (_send if up else _fetch)(client, fields, size)
         spent, took = cpu_s(process.pid) - spent, time.monotonic() - began
         grown = peak_mib(process.pid) - memory
-    finally:
-        client.close()
     carried = REPEATS[size] * SIZES[size] / MEGA
     return Sample(carried / spent, per_s=carried / took, growth_mib=grown)
 
@@ -151,13 +154,13 @@ def _bytes(stage: Stage, proxy: str, size: str, *, up: bool) -> Sample:
 def _fetch(client: Client, fields: dict[str, str], size: str) -> None:
     status, length, begun = client.get(f"/bytes/down/{size}", fields)
     if status != 200 or length != SIZES[size]:
-        raise BenchError(f"answered {status} with {length} bytes instead of {SIZES[size]}: {begun[:100]!r}")
+        raise BenchError(f"answered {status} with {length} bytes instead of {SIZES[size]}: {begun[:200]!r}")
 
 
 def _send(client: Client, fields: dict[str, str], size: str) -> None:
     status, _, said = client.post("/bytes/up", fields, SIZES[size])
     if status != 200 or said != b'{"received": %d}' % SIZES[size]:
-        raise BenchError(f"answered {status} {said[:100]!r} to {SIZES[size]} bytes")
+        raise BenchError(f"answered {status} {said.decode(errors='replace')} to {SIZES[size]} bytes")
 
 
 def at_rest(stage: Stage, proxy: str) -> Sample:

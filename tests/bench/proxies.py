@@ -1,7 +1,8 @@
 """How each proxy is configured and started: one process on one core, the same work as far as it can do it.
 
 All log the same facts as JSON into a file, but for `nginx`, which only forwards: that is the floor. `nginx` and
-`nginx-log` know nothing of tokens. HAProxy verifies every token every time: it has no memory for them.
+`nginx-log` know nothing of tokens. HAProxy verifies every token every time: it has no memory for them. CORS is answered
+by the gateway and Envoy only.
 """
 
 import json

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from textwrap import fill
 from typing import Any
 
 from tests.bench.measures import Sample
@@ -11,6 +12,7 @@ from tests.bench.rows import ROWS, Row, Target
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 NOTHING, FAILED = "–", "failed"
+WIDTH = 120
 UNITS = {
     "µs": "µs of CPU per request",
     "MB/s": "MB per second of CPU",
@@ -143,8 +145,9 @@ def markdown(figures: Figures) -> str:
     rule = ["---", "---", *("--:" for _ in figures.proxies), "---"]
     lines = [" | ".join(line) for line in (head, rule, *rest)]
     units = "; ".join(f"{unit} = {meaning}" for unit, meaning in UNITS.items())
-    parts = [BEGIN, *(f"| {line} |" for line in lines), "", f"{units}. {_how(figures)}.", *_remarks(figures), END]
-    return "\n".join(parts)
+    below = [f"{units}. {_how(figures)}.", *(f"{remark}." for remark in _remarks(figures))]
+    paragraphs = (f"\n{fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)}" for text in below)
+    return "\n".join([BEGIN, *(f"| {line} |" for line in lines), *paragraphs, END])
 
 
 def replace_block(readme: str, block: str) -> str:
