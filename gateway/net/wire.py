@@ -337,6 +337,8 @@ class Wire(asyncio.Protocol):
         self.status = self._parser.get_status_code()
         if self.status < 200:
             return self._interim_came()
+        if (version := self._parser.get_http_version()) != "1.1":
+            self._check_old(version)
         self.got_head = True
         self._until_close = self.length is None and not self._chunked
         if self._nominated:
@@ -344,6 +346,12 @@ class Wire(asyncio.Protocol):
         if not self._parser.should_keep_alive():
             self.keep = False
         return None
+
+    def _check_old(self, version: str) -> None:
+        if version != "1.0":
+            raise ValueError(f"HTTP/{version}")
+        if self._chunked:
+            self.keep = False  # RFC 9112 §6.1: such a server's framing is not to be trusted any further
 
     def _interim_came(self) -> None:
         # 100, 102 and 103 say nothing that the client must have (RFC 9110 §15.2: a proxy may drop what it asked for).

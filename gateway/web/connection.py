@@ -6,6 +6,8 @@ touches aiohttp's private names; `tests/web/test_aiohttp_contract.py` names each
 """
 
 import asyncio
+import struct
+from socket import SO_LINGER, SOL_SOCKET
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
@@ -78,6 +80,8 @@ class Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:  # noqa: D102
         phase = self._phase
+        if not data:  # aiohttp goes on with what it has
+            return receive(self, data)
         if phase is not IDLE and phase is not NEW:
             return self._further(data)
         self._phase = HEAD
@@ -112,8 +116,7 @@ class Connection(RequestHandler):
         """Take bytes that are not the beginning of a request on a waiting connection."""
         if self._close:
             return
-        in_body = self.visit is not None and not self.visit.upload.finished
-        queued = len(self._messages)
+        in_body, queued = self._in_body(), len(self._messages)
         receive(self, data)
         if in_body:
             self._break_off_upload()
@@ -125,10 +128,16 @@ class Connection(RequestHandler):
             if self._head_bytes > self.listener.limits.header_bytes and not self._upgraded:
                 self._refuse_endless_head()
 
+    def _in_body(self) -> bool:
+        """Say whether what comes now belongs to the body of the last request, taken up or still waiting."""
+        if self._messages:
+            return not self._messages[-1][1].is_eof()
+        return self.visit is not None and not self.visit.upload.finished
+
     def _break_off_upload(self) -> None:
         # A chunk that cannot be read never reaches whoever reads the body, who would wait for ever. It is the only
         # message that can stand behind a body without an end.
-        if self._messages and self.visit is not None:
+        if self.visit is not None and self._messages and isinstance(self._messages[0][0], _ErrInfo):
             self.visit.upload.break_off(web.RequestPayloadError("unreadable chunk"))
 
     def _refuse_endless_head(self) -> None:
@@ -255,6 +264,7 @@ class Connection(RequestHandler):
             return message
         if isinstance(message, _ErrInfo):
             raise unreadable(message.exc)
+        head, self._head = self._head, b""  # what comes while this request is served is another one's
         visit.http_10 = message.version < HTTP_11
         visit.is_head = message.method == "HEAD"
         # Behind an upgrade that is refused may stand bytes meant for another protocol: never read them as HTTP.
@@ -263,15 +273,16 @@ class Connection(RequestHandler):
             self.closing = True
         rules, last = self.listener.deps.fields, self._last
         known = last.header if last is not None and last.same_fields(message, rules) else None
-        limit, size = self.listener.limits.header_bytes, len(self._head)
-        inbound = visit.inbound = read_inbound(message, self.peer, rules, header_bytes=limit, size=size, known=known)
+        inbound = visit.inbound = read_inbound(
+            message, self.peer, rules, header_bytes=self.listener.limits.header_bytes, size=len(head), known=known
+        )
         visit.received = message, payload
         if payload is not EMPTY_PAYLOAD or "content-length" in inbound.header.seen:
             visit.upload = upload_of(inbound, message, payload, visit)
             if not visit.upload.finished:
                 self._break_off_upload()
         if inbound.header is not known and not self.closing and message.path.startswith("/"):
-            self._last = LastHead(message, inbound.header, rules, self._head if visit.upload is NO_UPLOAD else b"")
+            self._last = LastHead(message, inbound.header, rules, head if visit.upload is NO_UPLOAD else b"")
         return inbound
 
     def _refuse(self, visit: Visit, error: GatewayError, message: Message) -> None:
@@ -320,6 +331,12 @@ class Connection(RequestHandler):
         self.closing = self._force_close = True
         if self.transport is not None:
             self.transport.abort()
+
+    def cut(self) -> None:
+        """As `abort`, but with a reset: where only the connection's end ends a body, a plain end would look like it."""
+        if self.transport is not None and (socket := self.transport.get_extra_info("socket")) is not None:
+            socket.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+        self.abort()
 
     def await_body(self) -> None:
         """Give the client `body_idle_s` for its next bytes."""

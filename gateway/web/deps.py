@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from gateway.core.cors import CorsPolicy
 from gateway.core.credentials import CredentialPolicy
@@ -16,6 +16,9 @@ from gateway.net.jwks import KeySource
 from gateway.net.upstreams import Upstreams
 
 
+T = TypeVar("T")
+
+
 class Events(Protocol):
     """Where what happens is told (`telemetry.Log`)."""
 
@@ -24,37 +27,53 @@ class Events(Protocol):
 
 
 class VerifiedTokens:
-    """Tokens already verified, by hash: bounded, and forgotten with the keys that verified them.
+    """Verdicts on tokens, by hash: bounded, and forgotten with the keys that they were reached with.
 
-    An entry's verdict depends on the keys and the configuration alone; what a route asks for is checked every time.
+    A verdict depends on the keys and the configuration alone; what a route asks for is checked every time.
     """
 
-    __slots__ = ("_entries", "_generation", "_most")
+    __slots__ = ("_generation", "_good", "_most", "_refused")
     LIFE_S = 300.0
+    REFUSED_LIFE_S = 60.0
 
     def __init__(self, most: int = 10_000) -> None:
-        self._entries: dict[bytes, tuple[float, Identified]] = {}
+        self._good: dict[bytes, tuple[float, Identified]] = {}
+        self._refused: dict[bytes, tuple[float, str]] = {}
         self._generation = -1
         self._most = most
 
     def get(self, key: bytes, generation: int, now: float) -> Identified | None:
         """Give what is known of a token that is still good at `now` under these keys."""
         if generation != self._generation:
-            self._entries.clear()
+            self._good.clear()
+            self._refused.clear()
             self._generation = generation
             return None
-        entry = self._entries.get(key)
+        entry = self._good.get(key)
+        return entry[1] if entry is not None and now < entry[0] else None
+
+    def refusal(self, key: bytes, now: float) -> str | None:
+        """Give the reason why a token that `get` does not know was refused a moment ago."""
+        entry = self._refused.get(key)
         return entry[1] if entry is not None and now < entry[0] else None
 
     def put(self, key: bytes, identified: Identified, *, good_until: float, now: float) -> None:
         """Remember a verified token until it ends, `LIFE_S` at most; the oldest makes room."""
-        self._entries.pop(key, None)
-        if len(self._entries) >= self._most:
-            del self._entries[next(iter(self._entries))]
-        self._entries[key] = (min(good_until, now + self.LIFE_S), identified)
+        _remember(self._good, key, (min(good_until, now + self.LIFE_S), identified), self._most)
+
+    def refuse(self, key: bytes, reason: str, *, now: float) -> None:
+        """Remember a token that no time will make good. Apart, so that made-up ones push out no good one."""
+        _remember(self._refused, key, (now + self.REFUSED_LIFE_S, reason), self._most // 4)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._good)
+
+
+def _remember(entries: dict[bytes, T], key: bytes, entry: T, most: int) -> None:
+    entries.pop(key, None)
+    if len(entries) >= most:
+        del entries[next(iter(entries))]
+    entries[key] = entry
 
 
 @dataclass(frozen=True, slots=True)

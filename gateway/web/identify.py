@@ -19,6 +19,13 @@ from gateway.web.access import who_line
 from gateway.web.deps import Deps, Issuer
 
 
+# What neither time nor other keys can change: these keys and this configuration will say it again.
+FINAL = frozenset({
+    "token-invalid", "token-invalid-algorithm", "token-invalid-signature", "token-invalid-issuer", "token-expired",
+    "token-invalid-authorized-parties",
+})  # fmt: skip
+
+
 async def identify(deps: Deps, inbound: Inbound, route: Route) -> Identified | None:
     """Say who is calling; None for an anonymous client on a route that allows it.
 
@@ -44,7 +51,7 @@ async def identify(deps: Deps, inbound: Inbound, route: Route) -> Identified | N
         key = _token_key(header, found)
         identified = deps.verified.get(key, issuer.keys.generation, now)
         if identified is None:
-            identified = await _verified(deps, issuer, found.token, key, now)
+            identified = await _judged(deps, issuer, found.token, key, now)
         admit(identified.principal, route.admission)
         if found.source == "header":
             return identified
@@ -80,6 +87,19 @@ def _token_key(header: Header, credential: Credential) -> bytes:
     if header.token_key is None:
         header.token_key = sha256(credential.token).digest()
     return header.token_key
+
+
+async def _judged(deps: Deps, issuer: Issuer, raw: bytes, token_key: bytes, now: float) -> Identified:
+    """Verify a token that is not known to be good, unless it is known to be bad."""
+    reason = deps.verified.refusal(token_key, now)
+    if reason is not None:
+        raise InvalidToken(reason)
+    try:
+        return await _verified(deps, issuer, raw, token_key, now)
+    except InvalidToken as refused:
+        if refused.reason in FINAL:
+            deps.verified.refuse(token_key, refused.reason, now=now)
+        raise
 
 
 async def _verified(deps: Deps, issuer: Issuer, raw: bytes, token_key: bytes, now: float) -> Identified:

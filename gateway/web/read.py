@@ -17,6 +17,7 @@ ABSOLUTE = re.compile(r"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
 # A first line that every parser reads alike: what may stand for itself in a path or query (RFC 3986 §3.3, §3.4).
 REQUEST_LINE = re.compile(rb"GET (/[A-Za-z0-9\-._~!$&'()*+,;=:@/%?]*) HTTP/1\.1")
 HTTP_11 = (1, 1)
+VERSIONS = (HTTP_11, (1, 0))
 REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
 MAX_LENGTH_DIGITS = 18  # below 2^63; aiohttp takes 2^64 - 1 for no body at all
 USUAL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -60,8 +61,8 @@ def read_header(message: RawRequestMessage, peer: Peer, rules: FieldRules, autho
 
     All it looks at is the version and the fields, so that a header that comes again need not be judged again.
     """
-    if message.version < HTTP_11 and message.version < (1, 0):
-        raise BadRequest("malformed", detail="HTTP/0.9")
+    if message.version not in VERSIONS:
+        raise BadRequest("malformed", detail="neither HTTP/1.1 nor 1.0")
     fields, seen, repeated = rules.read(message.raw_headers)
     if authority is None:
         authority = seen.get("host", b"")

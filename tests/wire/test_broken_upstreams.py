@@ -183,7 +183,6 @@ async def test_a_client_that_goes_away_ends_the_exchange_at_once(when: str, leav
     assert [line["status"] for line in lines] == [200 if when == "reading" else 499]
 
 
-@pytest.mark.xfail(strict=True, reason="abort() ends with FIN, which is how a body without length or chunks ends")
 async def test_an_http_10_client_sees_a_truncation_too() -> None:
     async def breaks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
@@ -203,7 +202,6 @@ async def test_an_http_10_client_sees_a_truncation_too() -> None:
     assert not cleanly  # RFC 9112 §6.3: without a length or chunks a clean end is the body's
 
 
-@pytest.mark.xfail(strict=True, reason="llhttp reads these versions too, and `net.wire` does not look")
 @pytest.mark.parametrize("version", [b"HTTP/0.9", b"HTTP/2.0"])
 async def test_an_answer_of_another_version_is_502(version: bytes) -> None:
     async def says(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -216,7 +214,6 @@ async def test_an_answer_of_another_version_is_502(version: bytes) -> None:
     assert [answer.status for answer in got.messages] == [502]
 
 
-@pytest.mark.xfail(strict=True, reason="RFC 9112 §6.1 asks to close behind it, `net.wire` goes by keep-alive alone")
 async def test_a_chunked_answer_of_http_10_is_its_connections_last() -> None:
     async def says(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await read_request(reader) is not None:

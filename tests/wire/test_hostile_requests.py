@@ -109,7 +109,6 @@ async def test_it_is_refused_once_and_reaches_nobody(running: Running, echo: Ech
     assert not [line for line in logged if "Traceback" in str(line) or line["event"] == "request_failed"]
 
 
-@pytest.mark.xfail(strict=True, reason="llhttp lets HTTP/2.0 pass, and `web.read` only looks for what is below 1.0")
 async def test_a_request_of_another_version_is_refused(running: Running, echo: Echo) -> None:
     answer = await running.raw(b"GET /public/x HTTP/2.0\r\nHost: a\r\n\r\n")
     assert (answer.status, answer.value("connection")) == (400, "close")

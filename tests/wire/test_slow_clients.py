@@ -129,9 +129,6 @@ async def test_a_body_may_take_long_as_long_as_it_comes(running: Running, echo: 
     assert echo.last.body == b"x" * 8
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the empty data_received() by which aiohttp's parser goes on counts as half a head"
-)
 async def test_a_connection_is_kept_for_its_time_behind_a_body_too(running: Running) -> None:
     reader, writer = await running.connect()
     with contextlib.closing(writer):

@@ -1,0 +1,17 @@
+"""What one proxied request costs: the gateway beside nginx, HAProxy and Envoy, all in one run (`make bench`).
+
+    rows          what is measured, and what the gateway is held to
+    loads         how a row is put on a proxy: wrk, byte pumps, idle connections
+    proxies       how each proxy is configured and started, alone on one core
+    upstream      what stands behind them, on the other core; `sink` reads its large bodies
+    tokens        keys and tokens of a made-up Clerk instance
+    accounting    CPU time and memory as the kernel accounts them to a process
+    report        table, JSON, README
+
+The figure is CPU time of the proxy's own process per answered request: it moves far less with a busy machine than
+requests per second do. Absolute values still drift by a third between machines and minutes: compare within one run.
+"""
+
+
+class BenchError(Exception):
+    """Why no figure can be given, in words for the person who asked for it."""

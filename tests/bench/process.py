@@ -1,0 +1,96 @@
+"""Start a server on one core, wait until it answers, end it."""
+
+import http.client
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.bench import BenchError
+from tests.bench.accounting import cpu_s
+
+START_S = 20.0
+STOP_S = 3.0
+POLL_S = 0.005
+PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"  # where Debian puts servers, and users do not look
+
+
+def find_program(name: str) -> str | None:
+    """Look for a program, also where only root has it in the path."""
+    return shutil.which(name, path=PATH)
+
+
+def free_port() -> int:
+    """Find a port on loopback that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def ask(port: int, target: str, fields: Mapping[str, str] | None = None, *, within_s: float = 5.0) -> tuple[int, bytes]:
+    """GET something on a connection of its own; give status and body."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=within_s)
+    try:
+        connection.request("GET", target, headers=dict(fields or {}))
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+class Process:
+    """A running server. Its stdout is `log`, to which it appends; what it complains about stands beside it."""
+
+    def __init__(self, name: str, command: Sequence[str], *, port: int, core: int, folder: Path, log: Path) -> None:
+        self.name, self.port, self.log = name, port, log
+        self._errors = folder / f"{log.name}.errors"
+        with log.open("ab") as out, self._errors.open("ab") as errors:
+            self._popen = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, cwd=Path(__file__).parents[2],
+                preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+            )  # fmt: skip
+        self.pid = self._popen.pid
+        try:
+            self.ready_cpu_s = self._wait_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _wait_ready(self) -> float:
+        until = time.monotonic() + START_S
+        while time.monotonic() < until:
+            self.check_alive()
+            try:
+                status, _ = ask(self.port, "/readyz")
+            except (OSError, http.client.HTTPException):
+                status = 503
+            if status != 503:
+                return cpu_s(self.pid)
+            time.sleep(POLL_S)
+        raise BenchError(f"{self.name} does not answer after {START_S:g} s{self._complaint()}")
+
+    def check_alive(self) -> None:
+        """Raise BenchError if it has ended."""
+        if self._popen.poll() is not None:
+            raise BenchError(f"{self.name} ended with {self._popen.returncode}{self._complaint()}")
+
+    def _complaint(self) -> str:
+        said = self._errors.read_text(errors="replace").strip().splitlines()[-8:]
+        return "".join(f"\n    {line}" for line in said)
+
+    def forget_log(self) -> None:
+        """Empty the log; all who write one append to it."""
+        os.truncate(self.log, 0)
+
+    def stop(self) -> None:
+        """End it, whatever it does."""
+        self._popen.terminate()
+        try:
+            self._popen.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
