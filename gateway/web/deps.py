@@ -15,7 +15,6 @@ from gateway.core.verify import TokenPolicy
 from gateway.net.jwks import KeySource
 from gateway.net.upstreams import Upstreams
 
-
 T = TypeVar("T")
 
 

@@ -18,7 +18,6 @@ from gateway.errors import InternalError, InvalidToken, MissingCredential
 from gateway.web.access import who_line
 from gateway.web.deps import Deps, Issuer
 
-
 # What neither time nor other keys can change: these keys and this configuration will say it again.
 FINAL = frozenset({
     "token-invalid", "token-invalid-algorithm", "token-invalid-signature", "token-invalid-issuer", "token-expired",

@@ -257,3 +257,64 @@ async def test_a_repeated_header_in_pieces_or_with_more_behind_it_is_parsed() ->
         writer.close()
     assert len(echo.requests) == 8
     assert len({request.raw_head.split(b"X-Request-Id")[0] for request in echo.requests}) == 1
+
+
+async def test_who_is_who_on_a_connection_that_many_share() -> None:
+    """A proxy before us sends its clients' requests over one connection, the next one while this one is served."""
+    arrived, release = asyncio.Event(), asyncio.Semaphore(0)
+    users: list[str | None] = []
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (request := await read_request(reader)) is not None:
+            users.append(request.value("X-User-Id"))
+            arrived.set()
+            await release.acquire()
+            writer.write(response())
+
+    async with ScriptedUpstream(slow) as upstream, gateway(upstream.port) as running:
+        reader, writer = await running.connect()
+        heads = {
+            user: f"GET /x HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {running.token(sub=user)}\r\n\r\n".encode()
+            for user in ("user_alice", "user_bob")
+        }
+        alice, bob = heads.values()
+        for first, second in ((alice, bob), (alice, alice), (bob, alice), (alice, bob)):
+            arrived.clear()
+            writer.write(first)
+            await arrived.wait()
+            writer.write(second)
+            await writer.drain()
+            await asyncio.sleep(0)
+            for _ in range(2):
+                release.release()
+                assert (await read_answer(reader)).status == 200
+        writer.close()
+    told = [user and user.removeprefix("user_") for user in users]
+    assert told == ["alice", "bob", "alice", "alice", "bob", "alice", "alice", "bob"]
+
+
+async def test_a_body_that_comes_before_its_head_is_taken_up_is_a_body() -> None:
+    echo = Echo()
+    async with ScriptedUpstream(echo) as upstream, gateway(upstream.port) as running:
+        reader, writer = await running.connect()
+        await settled(running, 1)
+        (connection,) = running.app.listener._open
+        body = b"x" * 200_000
+        connection.data_received(b"POST /public/x HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n")
+        connection.data_received(body[:150_000])
+        connection.data_received(body[150_000:])
+        assert (await read_answer(reader)).status == 200
+        assert echo.last.body == body
+        writer.close()
+
+
+async def test_a_body_that_breaks_before_its_head_is_taken_up_is_refused() -> None:
+    async with ScriptedUpstream(Echo()) as upstream, gateway(upstream.port) as running:
+        reader, writer = await running.connect()
+        await settled(running, 1)
+        (connection,) = running.app.listener._open
+        connection.data_received(b"POST /public/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.data_received(b"2\r\nok\r\n")
+        connection.data_received(b"zz\r\n")
+        assert (await read_answer(reader)).status == 400
+        writer.close()

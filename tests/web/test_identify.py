@@ -42,6 +42,34 @@ def test_the_oldest_makes_room() -> None:
     assert [tokens.get(key, 1, 0) is ALICE for key in (b"a", b"b", b"c")] == [True, False, True]
 
 
+def test_a_refusal_is_remembered_for_a_minute_and_under_the_same_keys() -> None:
+    tokens = VerifiedTokens(most=8)
+    tokens.get(b"a", 1, 0)
+    tokens.refuse(b"a", "token-expired", now=0)
+    assert (tokens.refusal(b"a", 59.9), tokens.refusal(b"a", 60), tokens.refusal(b"b", 0)) == (
+        "token-expired",
+        None,
+        None,
+    )
+    for key in (b"b", b"c"):  # a quarter of what may be remembered
+        tokens.refuse(key, "token-invalid", now=0)
+    assert [tokens.refusal(key, 0) is not None for key in (b"a", b"b", b"c")] == [False, True, True]
+    tokens.get(b"a", 2, 0)
+    assert tokens.refusal(b"c", 0) is None
+
+
+async def test_a_token_that_is_not_active_yet_is_asked_again_and_an_expired_one_is_not() -> None:
+    async with ScriptedUpstream(Echo()) as upstream, gateway(upstream.port) as running:
+        now = int(running.clock())
+        early, late = running.token(nbf=now + 20), running.token(exp=now - 60)
+        for token, reason in ((early, "token-not-active-yet"), (late, "token-expired")) * 2:
+            answer = await running.get("/x", token=token)
+            assert (answer.status, answer.json["reason"]) == (401, reason)
+        running.clock.seconds += 20
+        assert (await running.get("/x", token=early)).status == 200
+        assert (await running.get("/x", token=late)).status == 401
+
+
 async def test_an_object_cannot_be_a_header_and_the_log_says_so_once_a_token() -> None:
     identity = {"headers": {"X-Meta": "meta", "X-Plan": "meta.plan"}}
     echo = Echo()
