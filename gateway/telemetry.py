@@ -166,7 +166,8 @@ class Log:
 
     def __init__(self, writer: LineWriter, *, form: str = "json", level: str = "info", access: bool = True) -> None:
         self._writer = writer
-        self._access, self._dropped = access, 0
+        self.wants_access = access
+        self._dropped = 0
         self._second, self._prefix = -1, b""
         self._stamped, self._stamp = -1, b""
         self._encode: Callable[[bytes], bytes] = printable if form == "json" else console_access
@@ -191,11 +192,6 @@ class Log:
     def event(self, event: str, *, level: str = "info", **fields: Any) -> None:
         """Log that something happened."""
         getattr(self._events, level)(event, **fields)
-
-    @property
-    def wants_access(self) -> bool:
-        """Whether access lines are written at all."""
-        return self._access
 
     def access(self, line: bytes) -> None:
         """Log one request: a line of JSON with CONTRACT §9's fields."""

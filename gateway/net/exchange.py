@@ -86,55 +86,57 @@ async def forward(pool: Pool, client: Client, outbound: Outbound) -> None:
     data = outbound.head + upload.framing + END_OF_HEAD
     if upload.whole:
         data += upload.whole
-    began = client.clock()
+    began, wire = client.clock(), pool.take()
     try:
-        if await _attempt(pool, pool.take() or await pool.connect(route.connect_s), client, outbound, data):
-            return
-        if outbound.method not in IDEMPOTENT or upload.whole is None:
-            raise BadUpstreamResponse(detail="the upstream closed the connection it had kept open")
-        await _attempt(pool, await pool.connect(route.connect_s), client, outbound, data)
+        while True:
+            wire = wire or await pool.connect(route.connect_s)
+            answered = wire.send(data, is_head=outbound.method == "HEAD", response_s=route.response_s)
+            pump = None if upload.whole is not None else _start_pump(upload, wire, route)
+            try:
+                await answered
+                if wire.fault is None:
+                    return await _relay(wire, client, route) if _begin(wire, client) else None
+                if not wire.stale:
+                    raise wire.fault
+            finally:
+                client.wire = None
+                if pump is not None and not pump.done():
+                    wire.keep = False  # the rest of the request would be read as the next one
+                    pump.cancel()
+                pool.give_back(wire)
+                if pump is not None:
+                    await asyncio.wait((pump,))
+            _check_repeatable(outbound, upload)
+            wire = None  # a kept connection that went away before its first byte: once more on a new one
     finally:
         client.upstream_s = client.clock() - began
 
 
-async def _attempt(pool: Pool, wire: Wire, client: Client, outbound: Outbound, data: bytes) -> bool:
-    """Carry the exchange out on this wire; False if it was a kept one that went away before its first byte."""
-    route, upload = outbound.route, client.upload
-    pump: asyncio.Task[None] | None = None
-    answered = wire.send(data, is_head=outbound.method == "HEAD", response_s=route.response_s)
-    if upload.whole is None:
-        wire.deadline = 0.0  # the upstream's time to answer only begins once it has everything
-        pump = asyncio.get_running_loop().create_task(_pump(upload, wire, route))
-    try:
-        await answered
-        if wire.fault is not None:
-            if wire.stale:
-                return False
-            raise wire.fault
-        body = wire.take_body()
-        client.wire = wire
-        if wire.complete:
-            client.head(wire, body)
-        else:
-            await _relay(wire, client, route, body)
-        return True
-    finally:
-        client.wire = None
-        if pump is not None and not pump.done():
-            wire.keep = False  # the rest of the request would be read as the next one
-            pump.cancel()
-        pool.give_back(wire)
-        if pump is not None:
-            await asyncio.wait((pump,))
-
-
-async def _relay(wire: Wire, client: Client, route: Route, body: bytes) -> None:
-    """Send the head, then the rest of the body as it comes."""
+def _begin(wire: Wire, client: Client) -> bool:
+    """Send the head and what there is of the body; say whether there is more to come."""
+    more, body = not wire.complete, wire.take_body()
+    client.wire = wire
     client.head(wire, body)
+    return more
+
+
+async def _relay(wire: Wire, client: Client, route: Route) -> None:
+    """Send the rest of the body as it comes."""
     await wire.relay(client, idle_s=route.idle_s)
     if wire.fault is not None:
         raise wire.fault
     client.end()
+
+
+def _check_repeatable(outbound: Outbound, upload: Upload) -> None:
+    # RFC 9110 §9.2.2: only idempotent methods may be repeated unasked, and only with their whole body.
+    if outbound.method not in IDEMPOTENT or upload.whole is None:
+        raise BadUpstreamResponse(detail="the upstream closed the connection it had kept open")
+
+
+def _start_pump(upload: Upload, wire: Wire, route: Route) -> "asyncio.Task[None]":
+    wire.deadline = 0.0  # the upstream's time to answer only begins once it has everything
+    return asyncio.get_running_loop().create_task(_pump(upload, wire, route))
 
 
 async def _pump(upload: Upload, wire: Wire, route: Route) -> None:

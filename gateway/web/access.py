@@ -21,7 +21,7 @@ NULL: Final = b"null"
 NOBODY: Final = WHO % (NULL, NULL, NULL)
 
 
-def access_line(visit: Visit, *, ts: bytes, ended: float) -> bytes:
+def access_line(visit: Visit, ts: bytes, ended: float) -> bytes:
     """Write the line of a request that was just answered; null for what was not known.
 
     `bytes_in` counts the body, `bytes_out` all that was sent, head and framing too.

@@ -73,8 +73,9 @@ class Listener(web.Server):
 
     def log_request(self, visit: Visit) -> None:
         """Write the access line of a request that was just answered."""
-        if self.log.wants_access:
-            self.log.access(access_line(visit, ts=self.log.stamp(), ended=self.clock()))
+        log = self.log
+        if log.wants_access:
+            log.access(access_line(visit, log.stamp(), self.clock()))
 
     def log_fault(self, visit: Visit, error: Exception) -> None:
         """Tell what the client is not told: an error's detail, or where a fault of our own came from."""
