@@ -40,9 +40,8 @@ class LineWriter:
         self._thread.start()
 
     def line(self, line: bytes) -> None:
-        """Add one line, without its end."""
+        """Add one line, its end included."""
         self._batch += line
-        self._batch += b"\n"
         if len(self._batch) >= BATCH_BYTES:
             self.flush()
 
@@ -170,7 +169,8 @@ class Log:
         self._dropped = 0
         self._second, self._prefix = -1, b""
         self._stamped, self._stamp = -1, b""
-        self._encode: Callable[[bytes], bytes] = printable if form == "json" else console_access
+        # Log one request: a line of JSON with CONTRACT §9's fields, in printable ASCII and with its end.
+        self.access: Callable[[bytes], None] = writer.line if form == "json" else self._console
         self._events = structlog.wrap_logger(
             _Lines(writer),
             processors=[structlog.processors.add_log_level, _trace, _stamp, _json if form == "json" else _console],
@@ -193,9 +193,8 @@ class Log:
         """Log that something happened."""
         getattr(self._events, level)(event, **fields)
 
-    def access(self, line: bytes) -> None:
-        """Log one request: a line of JSON with CONTRACT §9's fields."""
-        self._writer.line(self._encode(line))
+    def _console(self, line: bytes) -> None:
+        self._writer.line(console_access(line) + b"\n")
 
     def flush(self) -> None:
         """Hand over what has gathered, and tell of lines that were lost since the last time."""
@@ -222,7 +221,7 @@ class _Lines:
         self._writer = writer
 
     def msg(self, line: bytes) -> None:
-        self._writer.line(line)
+        self._writer.line(line + b"\n")
         self._writer.flush()
 
     debug = info = warning = error = msg

@@ -22,7 +22,7 @@ def opened(path: Path) -> LineWriter:
 def test_events_and_access_lines_keep_their_order(tmp_path: Path) -> None:
     log = Log(opened(tmp_path / "log"))
     log.event("first", number=1)
-    log.access(orjson.dumps(ACCESS))
+    log.access(orjson.dumps(ACCESS) + b"\n")
     log.event("last", level="error")
     log.close()
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
@@ -44,13 +44,14 @@ def test_a_level_that_is_not_wanted_is_not_written(tmp_path: Path) -> None:
 def test_controls_are_escaped(tmp_path: Path, form: str, control: str) -> None:
     log = Log(opened(tmp_path / "log"), form=form)
     log.event("bad", said=f"a{control}b")
-    log.access(orjson.dumps(ACCESS | {"path": f"/a{control}b", "user": f"u{control}"}))
+    if form == "console":  # a line of JSON comes as `web.access` has made it
+        log.access(orjson.dumps(ACCESS | {"path": f"/a{control}b", "user": f"u{control}"}))
     log.close()
     text = (tmp_path / "log").read_text()
-    assert text.count("\n") == 2
+    assert text.count("\n") == (2 if form == "console" else 1)
     assert all(char.isprintable() for char in text if char != "\n")
     if form == "json":
-        assert [json.loads(line).get("said") for line in text.splitlines()] == [f"a{control}b", None]
+        assert json.loads(text)["said"] == f"a{control}b"
 
 
 def test_a_person_reads_status_path_and_reason(tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_a_request_that_could_not_be_read_has_a_line_for_a_person(tmp_path: Path
 def test_a_reader_that_does_not_read_holds_up_nothing_and_what_is_dropped_is_counted() -> None:
     reading, writing = os.pipe()
     writer = LineWriter(writing)
-    line = b"x" * 65_535
+    line = b"x" * 65_535 + b"\n"
     for _ in range(HELD_BYTES // 65_536 + 50):
         writer.line(line)
     writer.flush()
@@ -87,7 +88,7 @@ def test_a_descriptor_that_does_not_block_loses_nothing() -> None:
     os.set_blocking(writing, False)
     writer = LineWriter(writing)
     for number in range(20_000):
-        writer.line(b"%0100d" % number)
+        writer.line(b"%0100d\n" % number)
     writer.flush()
     with os.fdopen(reading, "rb") as log:
         lines = [log.readline() for _ in range(20_000)]

@@ -9,11 +9,12 @@ from typing import Final
 import orjson
 
 from gateway.core.model import Header, Principal
+from gateway.telemetry import printable
 from gateway.web.visit import Visit
 
 LINE: Final = (
     b'{"ts":"%b","level":"%b","event":"request","request_id":"%b","method":%b,"path":%b,"status":%d,"code":%b,"reason":%b,'
-    b'"duration_s":%.6f,"upstream_s":%.6f,"bytes_in":%d,"bytes_out":%d,%b,%b}'
+    b'"duration_s":%.6f,"upstream_s":%.6f,"bytes_in":%d,"bytes_out":%d,%b,%b}\n'
 )
 FROM_AND_TO: Final = b'"client":%b,"host":%b,"ua":%b,"route":%b,"upstream":%b,"endpoint":%b'
 WHO: Final = b'"user":%b,"session":%b,"org":%b'
@@ -22,7 +23,7 @@ NOBODY: Final = WHO % (NULL, NULL, NULL)
 
 
 def access_line(visit: Visit, ts: bytes, ended: float) -> bytes:
-    """Write the line of a request that was just answered; null for what was not known.
+    """Write the line of a request that was just answered, its end included; null for what was not known.
 
     `bytes_in` counts the body, `bytes_out` all that was sent, head and framing too.
     """
@@ -31,7 +32,7 @@ def access_line(visit: Visit, ts: bytes, ended: float) -> bytes:
         method = path = NULL
         from_and_to = FROM_AND_TO % (_text(visit.address), NULL, NULL, NULL, NULL, NULL)
     else:
-        method, path, header = _name(inbound.method), orjson.dumps(inbound.path), inbound.header
+        method, path, header = _name(inbound.method), _text(inbound.path), inbound.header
         if header.logged_route is not visit.route or header.logged_endpoint is not visit.endpoint or not header.logged:
             header.logged = _from_and_to(header, visit)
             header.logged_route, header.logged_endpoint = visit.route, visit.endpoint
@@ -63,7 +64,9 @@ def who_line(principal: Principal) -> bytes:
 
 
 def _text(text: str) -> bytes:
-    return orjson.dumps(text)
+    """Write a text in JSON and printable ASCII, whatever a client put into it."""
+    line = orjson.dumps(text)
+    return line if text.isprintable() and text.isascii() else printable(line)
 
 
 @lru_cache(maxsize=1024)
