@@ -100,12 +100,12 @@ class Wire(asyncio.Protocol):
         """Begin an exchange with these bytes; the future resolves when the head has come or there is a `fault`."""
         self._reset(is_head=is_head)
         self.busy = True
-        self.deadline = self.after(response_s)
+        self.deadline = self._deadlines.now + SWEEP_S + response_s
         self._waiter = self._loop.create_future()
         if self.lost:
             self._ended(cleanly=False)
-        else:
-            self.write(data)
+        elif self.transport is not None and not self.transport.is_closing():
+            self.transport.write(data)
         return self._waiter
 
     def write(self, data: bytes) -> None:
@@ -164,7 +164,8 @@ class Wire(asyncio.Protocol):
     def finish(self, *, idle_s: float) -> bool:
         """End the exchange; say whether the connection can serve another one, which must come within `idle_s`."""
         self.busy, self._sink, self._waiter, self.fresh = False, None, None, False
-        self.unhold()
+        if self.held:
+            self.unhold()
         # Paused: an early answer, and the endpoint may never read the rest of the request.
         if not (self.complete and self.keep) or self.paused:
             self.abort()

@@ -213,7 +213,8 @@ class Connection(RequestHandler):
                 # No name here holds on to the message while the connection waits for its next one.
                 if not await self._serve(*messages.popleft()):
                     break
-                self._await_next()
+                if not messages:
+                    self._await_next()
         except (asyncio.CancelledError, ConnectionError):
             # The client left or the connection was closed under us: `connection_lost`, `abort`.
             self.force_close()
@@ -222,8 +223,6 @@ class Connection(RequestHandler):
                 self._hang_up()
 
     def _await_next(self) -> None:
-        if self._messages:
-            return
         limits, more = self.listener.limits, self._more
         self._phase, self._more = HEAD if more else IDLE, False
         self.deadline = self.listener.after(limits.header_read_s if more else limits.keepalive_s)

@@ -69,9 +69,10 @@ class Visit:
             self._chunking = True
             if body:
                 body = b"%x\r\n%b\r\n" % (len(body), body)
-        if framing is None or not self.upload.finished:
+        if framing is None or (self.upload.whole is None and not self.upload.finished):
             connection.closing = True
-        cors = self.cors() if route is not None and route.cors is not None else None
+        policy, inbound = route.cors if route is not None else None, self.inbound
+        cors = None if policy is None or inbound is None else policy.answer(inbound.header.seen.get("origin"))
         self._write(respond.forwarded(answer, body, self.request_id, cors, framing or b"", self._connection_line()))
 
     def _connection_line(self) -> bytes:
