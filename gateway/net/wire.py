@@ -49,7 +49,7 @@ class Sink(Protocol):
 
 
 class Wire(asyncio.Protocol):
-    """A connection to an endpoint, for one exchange at a time.
+    """A connection to an endpoint, for one exchange at a time. Behind a head nothing is read before `relay`.
 
     After `send` resolves: `fault` is set (`stale` too, if a kept connection went away before the first byte), or
     `status`, `reason`, `head`, `cors` (the upstream's own CORS fields), `length` (declared Content-Length, None if
@@ -58,7 +58,7 @@ class Wire(asyncio.Protocol):
 
     __slots__ = (
         "_chunked", "_deadlines", "_drained", "_feed", "_interim", "_is_head", "_loop", "_nominated", "_on_lost",
-        "_overhead", "_parser", "_sink", "_until_close", "_waiter", "body", "busy", "complete", "cors", "deadline",
+        "_overhead", "_parked", "_parser", "_sink", "_until_close", "_waiter", "body", "busy", "complete", "cors", "deadline",
         "fault", "fresh", "got_bytes", "got_head", "head", "held", "idle_s", "keep", "length", "lost", "paused",
         "reason", "stale", "status", "transport",
     )  # fmt: skip
@@ -92,6 +92,7 @@ class Wire(asyncio.Protocol):
         self.body.clear()
         self.reason, self.length, self.fault = b"", None, None
         self.got_bytes = self.got_head = self.complete = self._interim = self._chunked = self.stale = False
+        self._parked = False
         self._nominated, self._overhead, self._is_head = NOTHING, 0, is_head
 
     # --- what the exchange calls -------------------------------------------------------------------------------------
@@ -132,6 +133,9 @@ class Wire(asyncio.Protocol):
         self._waiter = self._loop.create_future()
         self._sink, self.idle_s = sink, idle_s
         self.moved()
+        if self._parked:
+            self._parked = False
+            self._read_on()
         return self._waiter
 
     def moved(self) -> None:
@@ -152,13 +156,18 @@ class Wire(asyncio.Protocol):
         """Read no more for now: the client is slow, and its memory is ours."""
         if self.transport is not None and not self.held:
             self.held, self.deadline = True, 0.0
-            self.transport.pause_reading()
+            if not self._parked:
+                self.transport.pause_reading()
 
     def unhold(self) -> None:
         """Read on."""
-        if self.transport is not None and self.held:
+        if self.held:
             self.held = False
             self.moved()
+            self._read_on()
+
+    def _read_on(self) -> None:
+        if self.transport is not None and not self.held and not self._parked:
             self.transport.resume_reading()
 
     def finish(self, *, idle_s: float) -> bool:
@@ -229,6 +238,10 @@ class Wire(asyncio.Protocol):
                 self._new_parser()
             self.complete = True
             self.body.clear()
+        if not self.complete and not self._parked and self.transport is not None:
+            # Until `relay` the loop would read on: 32 times 256 KiB, for which nobody has said where they go.
+            self._parked = True
+            self.transport.pause_reading()
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
