@@ -69,6 +69,7 @@ class Gateway:
             self._deps(), self._own.server, limits=config.limits, deadlines=self.deadlines, log=self.log,
             clock=time.perf_counter,
         )  # fmt: skip
+        self.deadlines.on_sweep(self.listener.count_unread)
         self.deadlines.on_sweep(self.log.flush)
         self.deadlines.start()
         loop = asyncio.get_running_loop()

@@ -16,6 +16,9 @@ from gateway.web.connection import Connection
 from gateway.web.deps import Deps
 from gateway.web.visit import Visit
 
+# Garbage costs its sender nothing, so it must not fill a disk or push what matters out of sight.
+UNREAD_PER_SWEEP = 20
+
 
 async def _unused(_request: web.BaseRequest) -> NoReturn:
     raise AssertionError("Connection.start answers every request")
@@ -32,6 +35,7 @@ class Listener(web.Server):
         self.draining = False
         self.port = 0
         self._deadlines = deadlines
+        self._unread = 0
         self._open: set[Connection] = set()
         self._per_address: Counter[str] = Counter()
         self._empty = asyncio.Event()
@@ -72,10 +76,20 @@ class Listener(web.Server):
             self._empty.set()
 
     def log_request(self, visit: Visit) -> None:
-        """Write the access line of a request that was just answered."""
+        """Write the access line of a request that was just answered; of what could not be read, only so many."""
         log = self.log
+        if visit.inbound is None:
+            self._unread += 1
+            if self._unread > UNREAD_PER_SWEEP:
+                return
         if log.wants_access:
             log.access(access_line(visit, log.stamp(), self.clock()))
+
+    def count_unread(self) -> None:
+        """Tell how many requests that could not be read were left out of the log since the last time."""
+        left_out, self._unread = self._unread - UNREAD_PER_SWEEP, 0
+        if left_out > 0:
+            self.log.event("unread_requests_not_logged", level="warning", count=left_out)
 
     def log_fault(self, visit: Visit, error: Exception) -> None:
         """Tell what the client is not told: an error's detail, or where a fault of our own came from."""

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from gateway.web.listener import UNREAD_PER_SWEEP
 from tests.fakes.gateway import gateway, read_answer
 from tests.fakes.upstream import Echo, ScriptedUpstream
 
@@ -33,3 +34,25 @@ async def test_addresses_without_connections_are_forgotten() -> None:
         while running.app.listener._open:
             await asyncio.sleep(0)
         assert not running.app.listener._per_address
+
+
+async def test_garbage_fills_no_log_and_is_counted() -> None:
+    async with ScriptedUpstream(Echo()) as upstream, gateway(upstream.port) as running:
+        running.pass_time(0)
+        for _ in range(UNREAD_PER_SWEEP + 7):
+            assert (await running.raw(b"garbage\r\n\r\n")).status == 400
+        running.pass_time(0)
+        await running.raw(b"garbage\r\n\r\n")
+        running.pass_time(0)
+        logged = await running.logged()
+    lines = [line for line in logged if line["event"] == "request"]
+    told = [line["count"] for line in logged if line["event"] == "unread_requests_not_logged"]
+    assert (len(lines) + sum(told), len(lines) >= UNREAD_PER_SWEEP + 1) == (UNREAD_PER_SWEEP + 8, True)
+
+
+async def test_a_flood_of_what_can_be_read_is_logged_whole() -> None:
+    async with ScriptedUpstream(Echo()) as upstream, gateway(upstream.port) as running:
+        for _ in range(UNREAD_PER_SWEEP + 7):
+            assert (await running.get("/x")).status == 401
+        lines = [line for line in await running.logged() if line["event"] == "request"]
+    assert len(lines) == UNREAD_PER_SWEEP + 7
