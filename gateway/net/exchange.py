@@ -21,7 +21,7 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "QUERY"})  # 
 class Answer(Protocol):
     """An answer's head (`net.wire.Wire`).
 
-    `head` and `cors` alternate ready prefixes (`b"\\r\\nName: "`) and values. `length` is the declared Content-Length,
+    `head` and `cors` are ready lines (`b"\\r\\nName: value"`). `length` is the declared Content-Length,
     None if unknown; `complete` says that the body that came with the head is all of it.
     """
 

@@ -57,10 +57,10 @@ class Wire(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_chunked", "_deadlines", "_drained", "_feed", "_interim", "_is_head", "_loop", "_nominated", "_on_lost",
-        "_overhead", "_parked", "_parser", "_sink", "_until_close", "_waiter", "body", "busy", "complete", "cors", "deadline",
-        "fault", "fresh", "got_bytes", "got_head", "head", "held", "idle_s", "keep", "length", "lost", "paused",
-        "reason", "stale", "status", "transport",
+        "_chunked", "_deadlines", "_drained", "_feed", "_interim", "_is_11", "_is_head", "_loop", "_nominated",
+        "_on_lost", "_overhead", "_parked", "_parser", "_sink", "_until_close", "_waiter", "body", "busy", "complete",
+        "cors", "deadline", "fault", "fresh", "got_bytes", "got_head", "head", "held", "idle_s", "keep", "length",
+        "lost", "paused", "reason", "stale", "status", "transport",
     )  # fmt: skip
 
     def __init__(self, deadlines: Deadlines, on_lost: "Callable[[Wire], None]") -> None:
@@ -92,7 +92,7 @@ class Wire(asyncio.Protocol):
         self.body.clear()
         self.reason, self.length, self.fault = b"", None, None
         self.got_bytes = self.got_head = self.complete = self._interim = self._chunked = self.stale = False
-        self._parked = False
+        self._parked = self._is_11 = False
         self._nominated, self._overhead, self._is_head = NOTHING, 0, is_head
 
     # --- what the exchange calls -------------------------------------------------------------------------------------
@@ -217,7 +217,8 @@ class Wire(asyncio.Protocol):
         if not self.busy:
             # Bytes nobody asked for: the next answer on this connection could be somebody else's.
             return self.abort()
-        self.got_bytes = True
+        if not self.got_bytes:
+            self.got_bytes, self._is_11 = True, data.startswith(b"HTTP/1.1 ")
         try:
             self._feed(data)
         except httptools.HttpParserError as error:
@@ -327,7 +328,7 @@ class Wire(asyncio.Protocol):
         if verdict is None:
             verdict = _judge(name)
         if verdict.__class__ is bytes:
-            self.head += (verdict, value)
+            self.head.append(verdict + value)
         elif verdict is not DROP:
             self._special(verdict, name, value)
 
@@ -342,7 +343,7 @@ class Wire(asyncio.Protocol):
                 raise ValueError("Transfer-Encoding other than chunked")
             self._chunked = True
         elif verdict is CORS:
-            self.cors += (b"\r\n%b: " % name, value)
+            self.cors.append(b"\r\n%b: %b" % (name, value))
         elif value != b"keep-alive":
             self._nominated |= {part.strip().lower() for part in value.split(b",")}
 
@@ -351,8 +352,8 @@ class Wire(asyncio.Protocol):
         self.status = self._parser.get_status_code()
         if self.status < 200:
             return self._interim_came()
-        if (version := self._parser.get_http_version()) != "1.1":
-            self._check_old(version)
+        if not self._is_11:
+            self._check_version(self._parser.get_http_version())
         self.got_head = True
         self._until_close = self.length is None and not self._chunked
         if self._nominated:
@@ -361,10 +362,10 @@ class Wire(asyncio.Protocol):
             self.keep = False
         return None
 
-    def _check_old(self, version: str) -> None:
-        if version != "1.0":
+    def _check_version(self, version: str) -> None:
+        if version not in ("1.1", "1.0"):
             raise ValueError(f"HTTP/{version}")
-        if self._chunked:
+        if version == "1.0" and self._chunked:
             self.keep = False  # RFC 9112 §6.1: such a server's framing is not to be trusted any further
 
     def _interim_came(self) -> None:
@@ -373,15 +374,14 @@ class Wire(asyncio.Protocol):
             raise ValueError(f"status {self.status:03} without a request for it")
         if self.length or self._chunked:
             raise ValueError("interim answer with a body")  # llhttp would read it and give it to the final one
-        self._interim = True
+        self._interim, self._is_11 = True, False
         self.head.clear()
         self.cors.clear()
         self.reason, self.length, self._nominated = b"", None, NOTHING
 
-    def _unnominated(self, fields: list[bytes]) -> list[bytes]:
+    def _unnominated(self, lines: list[bytes]) -> list[bytes]:
         """Leave out the fields that `Connection` names (RFC 9110 §7.6.1)."""
-        kept = [at for at in range(0, len(fields), 2) if fields[at][2:-2].lower() not in self._nominated]
-        return [piece for at in kept for piece in fields[at : at + 2]]
+        return [line for line in lines if line[2:].partition(b":")[0].lower() not in self._nominated]
 
     def on_body(self, data: bytes) -> None:
         """Take a piece of the body."""

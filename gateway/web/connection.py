@@ -46,7 +46,7 @@ class Connection(RequestHandler):
     """A client connection: one request after the other, each a `Visit`."""
 
     __slots__ = (
-        "_head", "_head_bytes", "_last", "_more", "_phase", "closing", "deadline", "listener", "peer", "visit",
+        "_end", "_head", "_head_bytes", "_last", "_more", "_phase", "closing", "deadline", "listener", "peer", "visit",
     )  # fmt: skip
 
     def __init__(self, listener: "Listener", **settings: Any) -> None:
@@ -57,6 +57,7 @@ class Connection(RequestHandler):
         self.closing = False  # once this request is answered
         self._more = False  # bytes of a next request may have come with the last one
         self._head_bytes = 0  # of a head that did not come in one piece
+        self._end = b""  # its last four bytes so far
         self.visit: Visit | None = None
         self._last: LastHead | None = None
         self._head = b""  # of the message that waits, if it came whole and alone
@@ -93,7 +94,7 @@ class Connection(RequestHandler):
             self._more = not has_body and not data.endswith(END_OF_HEAD)
             self._head = b"" if has_body or self._more or data.find(END_OF_HEAD) != len(data) - 4 else data
             return None
-        self._head_bytes, self._head = len(data), b""
+        self._head_bytes, self._head, self._end = len(data), b"", data[-4:]
         if phase is IDLE:
             # Not moved on by further bytes: a head that trickles in has `header_read_s` in all.
             self.deadline = self.listener.after(self.listener.limits.header_read_s)
@@ -118,10 +119,12 @@ class Connection(RequestHandler):
             return
         in_body, queued = self._in_body(), len(self._messages)
         receive(self, data)
+        self._end = (self._end + data)[-4:]
         if in_body:
             self._break_off_upload()
         elif len(self._messages) > queued:
-            self._more, self._head_bytes = not data.endswith(END_OF_HEAD), 0
+            has_body = self._messages[-1][1] is not EMPTY_PAYLOAD
+            self._more, self._head_bytes = not has_body and self._end != END_OF_HEAD, 0
         else:
             self._more = True
             self._head_bytes += len(data)

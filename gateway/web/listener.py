@@ -35,7 +35,7 @@ class Listener(web.Server):
         self.draining = False
         self.port = 0
         self._deadlines = deadlines
-        self._unread = 0
+        self.unread_per_sweep, self._unread = UNREAD_PER_SWEEP, 0
         self._open: set[Connection] = set()
         self._per_address: Counter[str] = Counter()
         self._empty = asyncio.Event()
@@ -80,14 +80,14 @@ class Listener(web.Server):
         log = self.log
         if visit.inbound is None:
             self._unread += 1
-            if self._unread > UNREAD_PER_SWEEP:
+            if self._unread > self.unread_per_sweep:
                 return
         if log.wants_access:
             log.access(access_line(visit, log.stamp(), self.clock()))
 
     def count_unread(self) -> None:
         """Tell how many requests that could not be read were left out of the log since the last time."""
-        left_out, self._unread = self._unread - UNREAD_PER_SWEEP, 0
+        left_out, self._unread = self._unread - self.unread_per_sweep, 0
         if left_out > 0:
             self.log.event("unread_requests_not_logged", level="warning", count=left_out)
 

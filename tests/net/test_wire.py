@@ -169,7 +169,7 @@ async def test_a_second_exchange_begins_clean(bench: Bench) -> None:
         answered = bench.ask()
         bench.wire.data_received(b"HTTP/1.1 200 OK\r\nX: %b\r\nContent-Length: 2\r\n\r\n%b" % (body, body))
         await answered
-        assert (bench.wire.body, bench.wire.head) == ([body], [b"\r\nX: ", body])
+        assert (bench.wire.body, bench.wire.head) == ([body], [b"\r\nX: " + body])
         assert bench.wire.finish(idle_s=4)
 
 
@@ -253,7 +253,7 @@ async def test_the_memory_of_field_names_is_bounded(bench: Bench) -> None:
         fields = b"".join(b"X-%d: 1\r\n" % at for at in range(number, number + 100))
         bench.wire.data_received(b"HTTP/1.1 200 OK\r\n" + fields + b"Content-Length: 0\r\n\r\n")
         await answered
-        assert len(bench.wire.head) == 200
+        assert len(bench.wire.head) == 100
         bench.wire.finish(idle_s=4)
     assert len(wire._judged) <= wire.REMEMBERED_NAMES
 
@@ -342,7 +342,7 @@ async def test_pieces_of_any_size_make_the_same_answer(bench: Bench, size: int) 
             ended = bench.wire.relay(sink, idle_s=9)
     assert ended is not None
     await ended
-    assert (bench.wire.reason, bench.wire.head) == (b"Fine Indeed", [b"\r\nX-One: ", b"", b"\r\nX-Two: ", b"2"])
+    assert (bench.wire.reason, bench.wire.head) == (b"Fine Indeed", [b"\r\nX-One: ", b"\r\nX-Two: 2"])
     assert (b"".join(sink.taken), bench.wire.fault) == (b"hello world", None)
     assert bench.wire.finish(idle_s=4)
 

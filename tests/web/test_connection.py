@@ -62,6 +62,23 @@ async def test_an_idle_connection_is_kept_for_its_time(running: Running) -> None
     writer.close()
 
 
+@pytest.mark.parametrize("pieces", [[bytes([byte]) for byte in REQUEST], [REQUEST[:-1], REQUEST[-1:]],
+    [b"P", b"POST /public/x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"[1:]]],
+    ids=["byte-by-byte", "last-byte-alone", "with-a-body"])  # fmt: skip
+async def test_a_request_that_came_in_pieces_leaves_an_idle_connection(running: Running, pieces: list[bytes]) -> None:
+    reader, writer = await running.connect()
+    await settled(running, 1)
+    (connection,) = running.app.listener._open
+    for piece in pieces:
+        connection.data_received(piece)
+    assert (await read_answer(reader)).status == 200
+    await asyncio.sleep(0)
+    running.pass_time(70)
+    writer.write(REQUEST)
+    assert (await read_answer(reader)).status == 200
+    writer.close()
+
+
 async def test_half_a_next_request_has_only_the_time_for_a_head(running: Running) -> None:
     reader, writer = await running.connect()
     writer.write(REQUEST + REQUEST[:10])

@@ -7,6 +7,7 @@ import asyncio
 import re
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -165,6 +166,7 @@ class Stage:
         upstream = await self._exits.enter_async_context(ScriptedUpstream(self.witness))
         started = gateway(upstream.port, routes=ROUTES, limits=LIMITS)
         running = self.running = await self._exits.enter_async_context(started)
+        running.app.listener.unread_per_sweep = sys.maxsize  # every answer is held against its line
         admin = running.token(sub="user_2", o={"id": "org_1", "slg": "acme", "rol": "admin"})
         expired = running.token(exp=int(running.clock()) - 100)
         self.tokens = {MEMBER: running.token().encode(), ADMIN: admin.encode(), EXPIRED: expired.encode()}
