@@ -216,6 +216,7 @@ async def test_under_tls_only_a_closure_alert_ends_a_body_without_a_length(
         else:
             with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as underneath:
                 underneath.shutdown(socket.SHUT_RDWR)
+            writer.transport.abort()
 
     class Nobody:
         def body(self, data: bytes) -> None: ...
