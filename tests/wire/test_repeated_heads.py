@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 
 from gateway.core.headers import FieldRules
+from gateway.core.routing import Route
 from gateway.web.connection import Connection
 from tests.fakes.gateway import Running, gateway, read_answer
 from tests.fakes.upstream import Echo, ScriptedUpstream
@@ -142,3 +144,24 @@ async def test_half_a_head_behind_a_body_has_only_the_time_for_a_head(running: R
     running.pass_time(11)
     async with asyncio.timeout(2):
         assert (await read_answer(reader)).status == 408
+
+
+def kept_bytes(root: object) -> int:
+    """Count the text that hangs on an object and on nothing that others share."""
+    found: dict[int, int] = {}
+    todo = [root]
+    while todo:
+        for each in gc.get_referents(todo.pop()):
+            if id(each) not in found and not isinstance(each, (type, FieldRules, Route)):
+                found[id(each)] = len(each) if isinstance(each, (bytes, str)) else 0
+                todo.append(each)
+    return sum(found.values())
+
+
+async def test_an_idle_connection_keeps_no_large_head(running: Running, client: Client) -> None:
+    # `limits.connections` of them would: 10,000 times 30 KB, four times over.
+    reader, writer = client
+    writer.write(GET[:-2] + b"".join(b"X-%d: %b\r\n" % (at, b"%d" % (at % 10) * 300) for at in range(100)) + b"\r\n")
+    assert (await read_answer(reader)).status == 200
+    connection = await waiting(running)
+    assert kept_bytes(connection._last) < 16_384
