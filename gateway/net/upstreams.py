@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from functools import cache, partial
+from functools import cache
 from ipaddress import ip_address
 
 from gateway.core.model import Endpoint, Upstream
@@ -42,16 +42,18 @@ class Pool:
         """
         endpoint = self.endpoint
         tls = _tls() if endpoint.tls else None
-        make = partial(Wire, self._deadlines, self._lost)
+        wire = Wire(self._deadlines, self._lost)
         try:
             async with asyncio.timeout(within_s):
-                _, wire = await asyncio.get_running_loop().create_connection(
-                    make, endpoint.host, endpoint.port, ssl=tls
-                )
+                await asyncio.get_running_loop().create_connection(lambda: wire, endpoint.host, endpoint.port, ssl=tls)
         except TimeoutError as error:
+            wire.give_up()
             raise UpstreamTimeout(detail=f"{endpoint.label}: no connection within {within_s:g} s") from error
         except (OSError, UnicodeError) as error:  # the latter for a name that cannot be one
             raise UpstreamRefused(detail=f"{endpoint.label}: {error}") from error
+        except asyncio.CancelledError:
+            wire.give_up()
+            raise
         self._refuse_link_local(wire)
         if not wire.lost:
             self._open.add(wire)

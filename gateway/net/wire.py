@@ -188,6 +188,11 @@ class Wire(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
 
+    def give_up(self) -> None:
+        """Drop a connection that is still being made; the loop may make it all the same, or never say what became."""
+        self._deadlines.unwatch(self)
+        self.abort()
+
     def fail(self, fault: GatewayError) -> None:
         """End the exchange with a fault and drop the connection."""
         if self.fault is None:
@@ -210,8 +215,10 @@ class Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102
         self.transport = cast("asyncio.Transport", transport)
+        if not self.keep:  # nobody waits for it any more
+            return self.transport.abort()
         self.transport.set_write_buffer_limits(WRITE_HIGH, WRITE_LOW)
-        self._deadlines.watch(self)
+        return self._deadlines.watch(self)
 
     def data_received(self, data: bytes) -> None:  # noqa: D102
         if not self.busy:

@@ -24,8 +24,9 @@ from gateway.errors import GatewayError, InternalError, Overloaded, RequestTimeo
 from gateway.net.wire import WRITE_HIGH, WRITE_LOW
 from gateway.web.local import CORS, FAULT, REQUEST_ID
 from gateway.web.pipeline import cors_of_unread, handle
+from gateway.web.position import BETWEEN, INSIDE, Position
 from gateway.web.read import LastHead, read_inbound, unreadable
-from gateway.web.upload import NO_UPLOAD, upload_of
+from gateway.web.upload import upload_of
 from gateway.web.visit import Visit
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 LINGER_S = 1.5
 NEW, IDLE, HEAD, BUSY, UPLOAD, STALLED, ENDING = "new", "idle", "head", "busy", "upload", "stalled", "ending"
 CLIENT_GONE = 499  # nobody receives it; the access log's usual word for a client that left
-END_OF_HEAD = b"\r\n\r\n"
+REMEMBERED_HEAD = 4096  # bytes: a larger one is not worth the memory of all who may be waiting
 HTTP_11 = (1, 1)
 
 Message = RawRequestMessage | _ErrInfo | Inbound  # as parsed, as refused by the parser, as read already
@@ -46,7 +47,7 @@ class Connection(RequestHandler):
     """A client connection: one request after the other, each a `Visit`."""
 
     __slots__ = (
-        "_end", "_head", "_head_bytes", "_last", "_more", "_phase", "closing", "deadline", "listener", "peer", "visit",
+        "_head", "_head_bytes", "_last", "_phase", "_position", "closing", "deadline", "listener", "peer", "visit",
     )  # fmt: skip
 
     def __init__(self, listener: "Listener", **settings: Any) -> None:
@@ -55,9 +56,8 @@ class Connection(RequestHandler):
         self.peer = Peer("", trusted=False, scheme="http", port=0)
         self._phase, self.deadline = NEW, 0.0
         self.closing = False  # once this request is answered
-        self._more = False  # bytes of a next request may have come with the last one
+        self._position = Position()
         self._head_bytes = 0  # of a head that did not come in one piece
-        self._end = b""  # its last four bytes so far
         self.visit: Visit | None = None
         self._last: LastHead | None = None
         self._head = b""  # of the message that waits, if it came whole and alone
@@ -89,21 +89,18 @@ class Connection(RequestHandler):
         if phase is IDLE and self._is_repeated(data):
             return None
         receive(self, data)
-        if self._messages:
-            has_body = self._messages[-1][1] is not EMPTY_PAYLOAD
-            self._more = not has_body and not data.endswith(END_OF_HEAD)
-            self._head = b"" if has_body or self._more or data.find(END_OF_HEAD) != len(data) - 4 else data
-            return None
-        self._head_bytes, self._head, self._end = len(data), b"", data[-4:]
-        if phase is IDLE:
-            # Not moved on by further bytes: a head that trickles in has `header_read_s` in all.
-            self.deadline = self.listener.after(self.listener.limits.header_read_s)
+        self._head = self._position.began(data, self._messages)
+        if not self._messages:
+            self._head_bytes = len(data)
+            if phase is IDLE:
+                # Not moved on by further bytes: a head that trickles in has `header_read_s` in all.
+                self.deadline = self.listener.after(self.listener.limits.header_read_s)
         return None
 
     def _is_repeated(self, data: bytes) -> bool:
         """Take a request that differs from the last one in its target alone; the parser, between two, is not asked."""
         last, listener, waiter = self._last, self.listener, self._waiter
-        if last is None or waiter is None or last.rules is not listener.deps.fields:
+        if last is None or waiter is None or self._position.place is not BETWEEN:
             return False
         inbound = last.again(data, header_bytes=listener.limits.header_bytes)
         if inbound is None:
@@ -119,14 +116,13 @@ class Connection(RequestHandler):
             return
         in_body, queued = self._in_body(), len(self._messages)
         receive(self, data)
-        self._end = (self._end + data)[-4:]
+        grew = len(self._messages) > queued
+        self._position.went_on(data, self._messages, grew=grew, in_body=in_body)
         if in_body:
             self._break_off_upload()
-        elif len(self._messages) > queued:
-            has_body = self._messages[-1][1] is not EMPTY_PAYLOAD
-            self._more, self._head_bytes = not has_body and self._end != END_OF_HEAD, 0
+        elif grew:
+            self._head_bytes = 0
         else:
-            self._more = True
             self._head_bytes += len(data)
             if self._head_bytes > self.listener.limits.header_bytes and not self._upgraded:
                 self._refuse_endless_head()
@@ -226,8 +222,8 @@ class Connection(RequestHandler):
                 self._hang_up()
 
     def _await_next(self) -> None:
-        limits, more = self.listener.limits, self._more
-        self._phase, self._more = HEAD if more else IDLE, False
+        limits, more = self.listener.limits, self._position.place is INSIDE
+        self._phase = HEAD if more else IDLE
         self.deadline = self.listener.after(limits.header_read_s if more else limits.keepalive_s)
 
     async def _serve(self, message: Message, payload: StreamReader) -> bool:
@@ -263,7 +259,9 @@ class Connection(RequestHandler):
     def _read(self, visit: Visit, message: Message, payload: StreamReader) -> Inbound:
         if isinstance(message, Inbound):
             visit.inbound = message
-            return message
+            if self._last is not None and self._last.rules is self.listener.deps.fields:
+                return message
+            message, payload = self._as_parsed(visit)  # other rules since it came
         if isinstance(message, _ErrInfo):
             raise unreadable(message.exc)
         head, self._head = self._head, b""  # what comes while this request is served is another one's
@@ -273,18 +271,15 @@ class Connection(RequestHandler):
         # Behind chunks aiohttp's parser puts their last trailer into the head of the next request.
         if message.should_close or message.upgrade or message.chunked:
             self.closing = True
-        rules, last = self.listener.deps.fields, self._last
-        known = last.header if last is not None and last.same_fields(message, rules) else None
-        inbound = visit.inbound = read_inbound(
-            message, self.peer, rules, header_bytes=self.listener.limits.header_bytes, size=len(head), known=known
-        )
-        visit.received = message, payload
+        rules, limit = self.listener.deps.fields, self.listener.limits.header_bytes
+        inbound = read_inbound(message, self.peer, rules, header_bytes=limit, size=len(head))
+        visit.inbound, visit.received = inbound, (message, payload)
         if payload is not EMPTY_PAYLOAD or "content-length" in inbound.header.seen:
             visit.upload = upload_of(inbound, message, payload, visit)
             if not visit.upload.finished:
                 self._break_off_upload()
-        if inbound.header is not known and not self.closing and message.path.startswith("/"):
-            self._last = LastHead(message, inbound.header, rules, head if visit.upload is NO_UPLOAD else b"")
+        elif 0 < len(head) <= REMEMBERED_HEAD and message.path[0] == "/" and not (self.closing or visit.http_10):
+            self._last = LastHead(message, inbound.header, rules, head)
         return inbound
 
     def _refuse(self, visit: Visit, error: GatewayError, message: Message) -> None:
@@ -331,14 +326,13 @@ class Connection(RequestHandler):
     def abort(self) -> None:
         """Cut the connection, so that the client sees a truncation."""
         self.closing = self._force_close = True
-        if self.transport is not None:
-            self.transport.abort()
-
-    def cut(self) -> None:
-        """As `abort`, but with a reset: where only the connection's end ends a body, a plain end would look like it."""
-        if self.transport is not None and (socket := self.transport.get_extra_info("socket")) is not None:
+        if self.transport is None:
+            return
+        socket = self.transport.get_extra_info("socket")
+        if socket is not None and self.visit is not None and self.visit.answered:
+            # Where only the connection's end ends a body, a plain end would look like it.
             socket.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
-        self.abort()
+        self.transport.abort()
 
     def await_body(self) -> None:
         """Give the client `body_idle_s` for its next bytes."""

@@ -24,12 +24,9 @@ USUAL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 def read_inbound(
-    message: RawRequestMessage, peer: Peer, rules: FieldRules, *, header_bytes: int, size: int = 0,
-    known: Header | None = None,
-) -> Inbound:  # fmt: skip
-    """Give the request as the stages see it.
-
-    `size` is the head's in bytes, 0 if that is not known; `known` what `read_header` made of the same header before.
+    message: RawRequestMessage, peer: Peer, rules: FieldRules, *, header_bytes: int, size: int = 0
+) -> Inbound:
+    """Give the request as the stages see it; `size` is the head's in bytes, 0 if that is not known.
 
     Raises:
         BadRequest: reason `target`, `host`, `framing` or `upgrade`.
@@ -39,14 +36,12 @@ def read_inbound(
         raise MethodNotAllowed(USUAL_METHODS)
     if (size or _size(message)) > header_bytes:
         raise HeadersTooLarge
-    target, header = message.path, known
+    target, authority = message.path, None
     if not target.startswith("/"):
         authority, target = _absolute(target)
-        header = read_header(message, peer, rules, authority)
     elif "#" in target:
         raise BadRequest("target", detail="fragment")
-    if header is None:
-        header = read_header(message, peer, rules)
+    header = _read_header(message, peer, rules, authority)
     upgrade = message.upgrade and _is_websocket(message, header.seen)
     return Inbound(message.method, target.encode(), target.partition("?")[0], header, upgrade)
 
@@ -56,10 +51,10 @@ def _size(message: RawRequestMessage) -> int:
     return sum([len(name) + len(value) + 4 for name, value in message.raw_headers]) + len(message.path)
 
 
-def read_header(message: RawRequestMessage, peer: Peer, rules: FieldRules, authority: bytes | None = None) -> Header:
+def _read_header(message: RawRequestMessage, peer: Peer, rules: FieldRules, authority: bytes | None) -> Header:
     """Judge a request's header; `authority` is the absolute-form target's, which replaces the Host field.
 
-    All it looks at is the version and the fields, so that a header that comes again need not be judged again.
+    All it looks at is the version and the fields, so that what `LastHead` knows need not be judged again.
     """
     if message.version not in VERSIONS:
         raise BadRequest("malformed", detail="neither HTTP/1.1 nor 1.0")
@@ -73,7 +68,7 @@ def read_header(message: RawRequestMessage, peer: Peer, rules: FieldRules, autho
 
 
 class LastHead:
-    """The head a connection sent last, as it came and as it was judged.
+    """The head of HTTP/1.1 that came last on a connection, whole and alone in one read, and what it was judged to be.
 
     A browser sends the same fields from one call to the next: a head that differs from the last in its target alone
     has been parsed and judged already but for its first line, which costs a fifth of a forwarded request.
@@ -83,18 +78,12 @@ class LastHead:
 
     def __init__(self, message: RawRequestMessage, header: Header, rules: FieldRules, data: bytes) -> None:
         self.message, self.header, self.rules = message, header, rules
-        # Only a head that came whole and alone is known byte by byte.
-        self._after_line = data[data.find(b"\r\n") :] if data and message.version == HTTP_11 else b""
-
-    def same_fields(self, message: RawRequestMessage, rules: FieldRules) -> bool:
-        """Say whether `read_header` would make the same of this message."""
-        last = self.message
-        return last.raw_headers == message.raw_headers and last.version == message.version and self.rules is rules
+        self._after_line = data[data.find(b"\r\n") :]
 
     def again(self, data: bytes, *, header_bytes: int) -> Inbound | None:
         """Read a request that has nothing new but its target; None where it has, which is the parser's business."""
         rest = self._after_line
-        if not rest or not data.endswith(rest):
+        if not data.endswith(rest):
             return None
         line = REQUEST_LINE.fullmatch(data, 0, len(data) - len(rest))
         if line is None or len(data) > header_bytes:

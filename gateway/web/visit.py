@@ -100,7 +100,7 @@ class Visit:
         """Send the gateway's own no. Behind a head there is no place for another one: the connection is cut."""
         self.code, self.reason = error.code, error.reason or ""
         if self.answered:
-            return self._connection.cut()  # a second head inside the first one's body would be response splitting
+            return self._connection.abort()  # a second head inside the first one's body would be response splitting
         self.answered, self.status = True, error.status
         if self.request_id is NO_ID:
             self.request_id = b"%032x" % self._connection.listener.deps.random_bits(128)

@@ -165,3 +165,19 @@ async def test_an_idle_connection_keeps_no_large_head(running: Running, client: 
     assert (await read_answer(reader)).status == 200
     connection = await waiting(running)
     assert kept_bytes(connection._last) < 16_384
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(b"GET /public/1 HTTP/1.0\r\nConnection: keep-alive\r\nHost: a\r\n\r\n", id="http-1.0"),
+        pytest.param(b"GET http://b/public/1 HTTP/1.1\r\nConnection: keep-alive\r\nHost: a\r\n\r\n", id="absolute-form"),
+        pytest.param(b"GET /public/1 HTTP/1.1\r\nConnection: keep-alive\r\nHost: a\r\nContent-Length: 0\r\n\r\n", id="length"),
+        pytest.param(POST, id="body"),
+    ],
+)  # fmt: skip
+async def test_what_is_more_than_a_plain_head_is_not_remembered(running: Running, client: Client, first: bytes) -> None:
+    reader, writer = client
+    writer.write(first)
+    assert (await read_answer(reader)).status == 200
+    assert (await waiting(running))._last is None
