@@ -66,7 +66,7 @@ def folded(name: str) -> str:
 
 
 class ClientFields(NamedTuple):
-    """A request's header, read once: see `core.model.Inbound`."""
+    """A request's header, read once: see `core.model.Header`."""
 
     fields: list[bytes]
     seen: dict[str, bytes]

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from gateway.core.headers import Outbound
 from gateway.core.routing import Route
-from gateway.errors import BadUpstreamResponse, GatewayError
+from gateway.errors import BadUpstreamResponse, GatewayError, InternalError
 from gateway.net.upstreams import Pool
 from gateway.net.wire import Sink, Wire
 
@@ -157,6 +157,8 @@ async def _pump(upload: Upload, wire: Wire, route: Route) -> None:
         wire.fail(fault)
     except OSError as error:
         wire.fail(BadUpstreamResponse(detail=f"client gone: {error}"))
+    except Exception as error:  # a fault of our own: whoever waits for the answer must not wait for ever
+        wire.fail(InternalError(detail=type(error).__name__))
 
 
 async def _taken(wire: Wire, route: Route) -> None:

@@ -14,31 +14,14 @@ import httptools
 
 from gateway.errors import BadUpstreamResponse, GatewayError, UpstreamTimeout
 from gateway.net.deadlines import SWEEP_S, Deadlines
+from gateway.net.fields import CODING, CORS, DROP, LENGTH, judge, judged
 
 WRITE_HIGH = 65_536  # bytes; uvloop's own low-water mark would be 16 bytes, so both are set
 WRITE_LOW = 16_384
 MAX_OVERHEAD = 262_144  # bytes that are no body: a head with all before it, or chunk extensions and trailers in a row
 MAX_LENGTH = 2**63 - 1  # llhttp counts to 2**64; whoever stands before us may not
-REMEMBERED_NAMES = 2048
-DROP, LENGTH, CODING, CONNECTION, CORS = range(5)
-# RFC 9110 §7.6.1; X-Request-Id is replaced by the gateway's own.
-SPECIAL = {
-    b"connection": CONNECTION, b"keep-alive": DROP, b"proxy-connection": DROP, b"te": DROP, b"trailer": DROP,
-    b"upgrade": DROP, b"proxy-authenticate": DROP, b"x-request-id": DROP, b"content-length": LENGTH,
-    b"transfer-encoding": CODING,
-}  # fmt: skip
 CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 NOTHING: frozenset[bytes] = frozenset()
-_judged: dict[bytes, bytes | int] = {}
-
-
-def _judge(name: bytes) -> bytes | int:
-    """Give a field's ready prefix `b"\\r\\nName: "`, or what is special about it; remembered by spelling."""
-    low = name.lower()
-    verdict: bytes | int = SPECIAL.get(low, CORS if low.startswith(b"access-control-") else b"\r\n%b: " % name)
-    if len(_judged) < REMEMBERED_NAMES and len(name) <= 64:
-        _judged[name] = verdict
-    return verdict
 
 
 class Sink(Protocol):
@@ -175,6 +158,9 @@ class Wire(asyncio.Protocol):
         self.busy, self._sink, self._waiter, self.fresh = False, None, None, False
         if self.held:
             self.unhold()
+        if self._parked:
+            self._parked = False
+            self._read_on()
         # Paused: an early answer, and the endpoint may never read the rest of the request.
         if not (self.complete and self.keep) or self.paused:
             self.abort()
@@ -331,9 +317,9 @@ class Wire(asyncio.Protocol):
         """Take a field of the head; fields behind it are trailers, which are dropped."""
         if self.got_head:
             return
-        verdict = _judged.get(name)
+        verdict = judged.get(name)
         if verdict is None:
-            verdict = _judge(name)
+            verdict = judge(name)
         if verdict.__class__ is bytes:
             self.head.append(verdict + value)
         elif verdict is not DROP:

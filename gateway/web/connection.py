@@ -209,7 +209,7 @@ class Connection(RequestHandler):
                         await self._waiter
                     finally:
                         self._waiter = None
-                # No name here holds on to the message while the connection waits for its next one.
+                # No name here holds on to a large message while the connection waits for its next one.
                 if not await self._serve(*messages.popleft()):
                     break
                 if not messages:

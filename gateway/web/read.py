@@ -13,6 +13,7 @@ from gateway.errors import BadRequest, ExpectationFailed, GatewayError, HeadersT
 
 # RFC 9110 §7.2 as far as names and addresses go that anybody uses: no user information, no percent-encoding.
 AUTHORITY = re.compile(rb"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+MAX_AUTHORITY = 263  # bytes: a name, a colon and a port
 ABSOLUTE = re.compile(r"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
 # A first line that every parser reads alike: what may stand for itself in a path or query (RFC 3986 §3.3, §3.4).
 REQUEST_LINE = re.compile(rb"GET (/[A-Za-z0-9\-._~!$&'()*+,;=:@/%?]*) HTTP/1\.1")
@@ -61,7 +62,7 @@ def _read_header(message: RawRequestMessage, peer: Peer, rules: FieldRules, auth
     fields, seen, repeated = rules.read(message.raw_headers)
     if authority is None:
         authority = seen.get("host", b"")
-    if not (_is_authority(authority) if authority else message.version < HTTP_11):
+    if not (len(authority) <= MAX_AUTHORITY and _is_authority(authority) if authority else message.version < HTTP_11):
         raise BadRequest("host")
     _check_framing(message, seen)
     return Header(fields, seen, repeated, peer, authority)

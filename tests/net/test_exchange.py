@@ -594,3 +594,16 @@ async def test_a_client_holds_the_upstream_only_during_its_exchange() -> None:
         await forward(pool, visitor, Outbound("GET", b"GET / HTTP/1.1", route))
         assert (visitor.may_hold, visitor.wire) == (pool.take(), None)
         pool.close()
+
+
+async def test_a_fault_of_our_own_in_mid_upload_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(_self: object) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("gateway.web.upload.Upload.read", broken)
+    async with behind(Echo()) as running:
+        reader, writer = await running.connect()
+        writer.write(b"POST /public/x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+        answer = await read_answer(reader)
+        assert (answer.status, answer.json["code"]) == (500, "internal_error")
+        writer.close()

@@ -245,19 +245,6 @@ async def test_writing_to_a_connection_that_is_gone_is_no_error(bench: Bench) ->
     assert bench.transport.written == b""
 
 
-async def test_the_memory_of_field_names_is_bounded(bench: Bench) -> None:
-    from gateway.net import wire
-
-    for number in range(0, 3 * wire.REMEMBERED_NAMES, 100):
-        answered = bench.ask()
-        fields = b"".join(b"X-%d: 1\r\n" % at for at in range(number, number + 100))
-        bench.wire.data_received(b"HTTP/1.1 200 OK\r\n" + fields + b"Content-Length: 0\r\n\r\n")
-        await answered
-        assert len(bench.wire.head) == 100
-        bench.wire.finish(idle_s=4)
-    assert len(wire._judged) <= wire.REMEMBERED_NAMES
-
-
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
