@@ -218,9 +218,11 @@ class Wire(asyncio.Protocol):
             return self.fail(BadUpstreamResponse(detail=f"unreadable answer: {error.__context__ or error}"[:200]))
         if self._sink is not None:
             return self._pass_on(len(data))
-        if self.got_head:
-            return self._head_came()
-        return self._count_overhead(len(data))
+        if not self.got_head:
+            return self._count_overhead(len(data))
+        if self._overhead:  # a head of several reads
+            self._count_overhead(len(data) - sum(map(len, self.body)))
+        return self._head_came() if self.fault is None else None
 
     def _head_came(self) -> None:
         if self._is_head:
