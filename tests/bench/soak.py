@@ -40,6 +40,7 @@ WRK_S, GOOD_DOWN_S, CALM_S = 25.0, 2.0, 5.0
 MOODY_LIFE_S, MOODY_DOWN_S, STOPPED_S = 15.0, 1.0, 5.0
 SETTLE_S, REPORT_S = 20.0, 10.0
 FILES = 8192
+SHORTEST_S = 180
 
 
 class Sample(NamedTuple):
@@ -240,8 +241,10 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.soak", description="Minutes of every load there is.")
     parser.add_argument("--seconds", type=float, default=600.0, help="how long (default: 600)")
     chosen = parser.parse_args(given)
-    if not 30 <= chosen.seconds <= LIFE_S - 300:
-        parser.error(f"--seconds: from 30 to {LIFE_S - 300}, as long as a token lives")
+    if not SHORTEST_S <= chosen.seconds <= LIFE_S - 300:
+        parser.error(
+            f"--seconds: from {SHORTEST_S}, below which the warm-up shows, to {LIFE_S - 300}, as long as tokens live"
+        )
     return chosen
 
 
