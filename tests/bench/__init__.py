@@ -8,6 +8,10 @@
     accounting    CPU time and memory as the kernel accounts them to a process
     report        table, JSON, README
 
+    soak          something else: minutes of mixed load, watching memory and open files (`make soak`)
+    crowd, rude   its clients, good and bad
+    moody         its upstream, of all moods; `props` starts and kills it
+
 The figure is CPU time of the proxy's own process per answered request: it moves far less with a busy machine than
 requests per second do. Absolute values still drift by a third between machines and minutes: compare within one run.
 """

@@ -86,11 +86,11 @@ class Process:
         """Empty the log; all who write one append to it."""
         os.truncate(self.log, 0)
 
-    def stop(self) -> None:
-        """End it, whatever it does."""
+    def stop(self, within_s: float = STOP_S) -> int:
+        """End it, whatever it does; give its exit code."""
         self._popen.terminate()
         try:
-            self._popen.wait(STOP_S)
+            return self._popen.wait(within_s)
         except subprocess.TimeoutExpired:
             self._popen.kill()
-            self._popen.wait()
+            return self._popen.wait()
