@@ -476,3 +476,11 @@ async def test_a_long_stream_of_little_chunks_is_not_taken_for_overhead(bench: B
     bench.wire.data_received(b"0\r\n\r\n")
     await ended
     assert bench.wire.fault is None
+
+
+async def test_a_head_of_several_reads_is_bounded_to_its_last_byte(bench: Bench) -> None:
+    answered = bench.ask()
+    bench.wire.data_received(b"HTTP/1.1 200 OK\r\n" + b"X: %b\r\n" % (b"x" * 200_000))
+    bench.wire.data_received(b"Y: %b\r\nContent-Length: 5\r\n\r\nhello" % (b"y" * 70_000))
+    await answered
+    assert isinstance(bench.wire.fault, BadUpstreamResponse)
