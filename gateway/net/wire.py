@@ -58,9 +58,9 @@ class Wire(asyncio.Protocol):
 
     __slots__ = (
         "_chunked", "_deadlines", "_drained", "_feed", "_interim", "_is_11", "_is_head", "_loop", "_nominated",
-        "_on_lost", "_overhead", "_parked", "_parser", "_sink", "_until_close", "_waiter", "body", "busy", "complete",
-        "cors", "deadline", "fault", "fresh", "got_bytes", "got_head", "head", "held", "idle_s", "keep", "length",
-        "lost", "paused", "reason", "stale", "status", "transport",
+        "_on_lost", "_overhead", "_parked", "_parser", "_sink", "_until_close", "_upgrade", "_waiter", "body", "busy",
+        "complete", "cors", "deadline", "fault", "fresh", "got_bytes", "got_head", "head", "held", "idle_s", "keep",
+        "length", "lost", "paused", "reason", "stale", "status", "transport",
     )  # fmt: skip
 
     def __init__(self, deadlines: Deadlines, on_lost: "Callable[[Wire], None]") -> None:
@@ -97,10 +97,10 @@ class Wire(asyncio.Protocol):
 
     # --- what the exchange calls -------------------------------------------------------------------------------------
 
-    def send(self, data: bytes, *, is_head: bool, response_s: float) -> "asyncio.Future[None]":
+    def send(self, data: bytes, *, is_head: bool, response_s: float, upgrade: bool = False) -> "asyncio.Future[None]":
         """Begin an exchange with these bytes; the future resolves when the head has come or there is a `fault`."""
         self._reset(is_head=is_head)
-        self.busy = True
+        self.busy, self._upgrade = True, upgrade
         self.deadline = self._deadlines.now + SWEEP_S + response_s
         self._waiter = self._loop.create_future()
         if self.lost:
@@ -221,6 +221,8 @@ class Wire(asyncio.Protocol):
             self.got_bytes, self._is_11 = True, data.startswith(b"HTTP/1.1 ")
         try:
             self._feed(data)
+        except httptools.HttpParserUpgrade as switched:
+            self.body.append(data[switched.args[0] :])  # another protocol's; `_head_came` reads no further
         except httptools.HttpParserError as error:
             return self.fail(BadUpstreamResponse(detail=f"unreadable answer: {error.__context__ or error}"[:200]))
         if self._sink is not None:
@@ -350,7 +352,7 @@ class Wire(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Judge the head that is now whole."""
         self.status = self._parser.get_status_code()
-        if self.status < 200:
+        if self.status < 200 and not self._has_switched():
             return self._interim_came()
         if not self._is_11:
             self._check_version(self._parser.get_http_version())
@@ -361,6 +363,10 @@ class Wire(asyncio.Protocol):
         if not self._parser.should_keep_alive():
             self.keep = False
         return None
+
+    def _has_switched(self) -> bool:
+        upgraded = self._upgrade and self.status == 101 and self._parser.should_upgrade()
+        return upgraded and not self.length and not self._chunked
 
     def _check_version(self, version: str) -> None:
         if version not in ("1.1", "1.0"):
@@ -389,5 +395,5 @@ class Wire(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Note the end of an answer; an interim one's end is none."""
-        if not self._interim:
+        if not self._interim and self.status != 101:
             self.complete = True

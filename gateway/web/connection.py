@@ -340,6 +340,13 @@ class Connection(RequestHandler):
             socket.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
         self.abort()
 
+    def hand_over(self, protocol: asyncio.Protocol) -> bytes:
+        """Let another protocol have the transport; give what came behind the head of the upgrade."""
+        assert self.transport is not None
+        self.transport.set_protocol(protocol)
+        early, self._message_tail = self._message_tail, b""
+        return early
+
     def await_body(self) -> None:
         """Give the client `body_idle_s` for its next bytes."""
         self._phase, self.deadline = UPLOAD, self.listener.after(self.listener.limits.body_idle_s)
