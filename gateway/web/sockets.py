@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from socket import SO_KEEPALIVE, SOL_SOCKET
 from typing import TYPE_CHECKING
 
 from aiohttp.streams import EMPTY_PAYLOAD
@@ -54,15 +55,16 @@ class Sockets:
             return 0
         ending = [tunnel for tunnel, principal in self._open.items() if principal and _fits(principal, wanted)]
         for tunnel in ending:
-            self._end(tunnel, *REVOKED)
+            self.end(tunnel, *REVOKED)
         return len(ending)
 
     def end_all(self, code: int, reason: bytes) -> None:
         """Close every socket."""
         for tunnel in tuple(self._open):
-            self._end(tunnel, code, reason)
+            self.end(tunnel, code, reason)
 
-    def _end(self, tunnel: Tunnel, code: int, reason: bytes) -> None:
+    def end(self, tunnel: Tunnel, code: int, reason: bytes) -> None:
+        """Close one."""
         tunnel.end(code, reason, mask=self._random_bits(32).to_bytes(4, "big"))
 
     def cut_all(self) -> None:
@@ -103,7 +105,7 @@ async def carry(visit: "Visit", connection: "Connection", wire: Wire) -> None:
     tunnel.upstream.transport.set_protocol(tunnel.upstream)
     tunnel.start(head, early=early, behind=wire.take_body())
     if listener.draining:
-        listener.sockets.end_all(*GOING_AWAY)
+        listener.sockets.end(tunnel, *GOING_AWAY)
     try:
         await asyncio.get_running_loop().create_future()  # `connection_lost` cancels it, and us
     finally:
@@ -116,4 +118,8 @@ def _taken_from(wire: Wire) -> asyncio.Transport:
     """Take a wire's transport away: from now on neither its deadline nor its pool ends it."""
     transport, wire.transport, wire.deadline = wire.transport, None, 0.0
     assert transport is not None
+    # No time-out ends a tunnel, so the system must find out when the upstream's machine is gone; for the client's side
+    # aiohttp asks for that.
+    if (socket := transport.get_extra_info("socket")) is not None:
+        socket.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
     return transport

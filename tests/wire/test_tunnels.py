@@ -5,6 +5,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +13,10 @@ from gateway.core.frames import close_frame
 from tests.fakes.gateway import APP, Running, gateway, read_answer
 from tests.fakes.upstream import ScriptedUpstream, read_request, response
 from tests.fakes.websocket import ACCEPT, KEY, SWITCHED, handshake
+from tests.net.test_upstreams import _trusting, self_signed
 
 SMUGGLED = b"GET /public/smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+MUCH = bytes(range(256)) * 8192  # 2 MiB
 HELLO, ANSWER = b"\x81\x85\x00\x00\x00\x00hello", b"\x81\x05hello"
 
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
@@ -125,20 +128,18 @@ async def test_bytes_before_and_behind_the_101_arrive_in_order_and_are_never_rea
 
 
 async def test_more_early_bytes_than_are_kept_wait_in_the_socket() -> None:
-    much = bytes(range(256)) * 8192  # 2 MiB, of which the gateway keeps a quarter
-
     async def waits(reader: Reader, writer: Writer) -> None:
         await reader.readuntil(b"\r\n\r\n")
         await asked.wait()
         writer.write(SWITCHED)
-        assert await reader.readexactly(len(much)) == much
+        assert await reader.readexactly(len(MUCH)) == MUCH
         writer.write(b"all")
         await reader.read()
 
     asked = asyncio.Event()
     async with ScriptedUpstream(waits) as upstream, gateway(upstream.port) as running:
         reader, writer = await running.connect()
-        writer.write(handshake() + much)
+        writer.write(handshake() + MUCH)
         await until(lambda: any(connection._buffer_paused for connection in running.app.listener._open))
         asked.set()
         await reader.readuntil(b"\r\n\r\n")
@@ -275,6 +276,36 @@ async def test_a_kept_connection_is_used_and_a_stale_one_replaced() -> None:
             assert upstream.connections == expected
             writer.close()
             closes.append(1)
+
+
+async def test_an_upstream_may_speak_tls_which_cannot_be_half_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def serves(reader: Reader, writer: Writer) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(SWITCHED + ANSWER)
+        got.append(await reader.readexactly(len(MUCH)))
+        writer.write(MUCH)
+        got.append(await reader.read())
+        over.set()
+        writer.close()
+
+    over, got = asyncio.Event(), list[bytes]()
+    monkeypatch.setattr("gateway.net.upstreams._tls", _trusting)
+    server = await asyncio.start_server(serves, "127.0.0.1", 0, ssl=self_signed(tmp_path))
+    port = server.sockets[0].getsockname()[1]
+    async with gateway(port, upstreams={"api": {"url": f"https://127.0.0.1:{port}"}}) as running:
+        reader, writer = await running.connect()
+        writer.write(handshake() + MUCH)
+        await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(len(ANSWER) + len(MUCH)) == ANSWER + MUCH
+        writer.write_eof()
+        assert await reader.read() == b""
+        await over.wait()
+        await until(lambda: not running.app.listener.sockets and not running.app.listener._open)
+        writer.close()
+    assert got == [MUCH, b""]
+    server.close()
 
 
 # Holding the flow
