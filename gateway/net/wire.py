@@ -352,7 +352,8 @@ class Wire(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Judge the head that is now whole."""
         self.status = self._parser.get_status_code()
-        if self.status < 200 and not self._has_switched():
+        # A 101 that does not name the upgrade is an error of llhttp's own, just behind its head.
+        if self.status < 200 and not (self.status == 101 and self._upgrade and not self.length and not self._chunked):
             return self._interim_came()
         if not self._is_11:
             self._check_version(self._parser.get_http_version())
@@ -363,10 +364,6 @@ class Wire(asyncio.Protocol):
         if not self._parser.should_keep_alive():
             self.keep = False
         return None
-
-    def _has_switched(self) -> bool:
-        upgraded = self._upgrade and self.status == 101 and self._parser.should_upgrade()
-        return upgraded and not self.length and not self._chunked
 
     def _check_version(self, version: str) -> None:
         if version not in ("1.1", "1.0"):

@@ -233,6 +233,18 @@ async def test_a_101_that_is_none_is_a_502(answer: bytes) -> None:
     assert upstream.connections == 1
 
 
+async def test_a_refused_client_that_is_still_sending_reads_the_answer() -> None:
+    async with ScriptedUpstream(Upstream()) as upstream, gateway(upstream.port) as running:
+        reader, writer = await running.connect()
+        writer.write(handshake("/ws") + MUCH)
+        answer = await read_answer(reader)
+        assert (answer.status, answer.value("connection")) == (401, "close")
+        assert await reader.read() == b""
+        await writer.drain()
+        writer.close()
+    assert upstream.connections == 0
+
+
 async def test_a_101_to_an_ordinary_request_stays_a_502() -> None:
     async with ScriptedUpstream(Upstream()) as upstream, gateway(upstream.port) as running:
         lines = (f"Sec-WebSocket-Key: {KEY}",)
