@@ -301,7 +301,7 @@ class Connection(RequestHandler):
     def _may_go_on(self, message: Message, payload: StreamReader) -> bool:
         if self._force_close or self.transport is None:
             return False
-        if isinstance(message, _ErrInfo) or not payload.is_eof() or self._message_tail:
+        if isinstance(message, _ErrInfo) or not payload.is_eof() or (self._message_tail and not self._messages):
             self._linger()
             return False
         return not self.closing and not self.listener.draining

@@ -116,7 +116,7 @@ async def carry(visit: "Visit", connection: "Connection", wire: Wire) -> None:
 
 def _taken_from(wire: Wire) -> asyncio.Transport:
     """Take a wire's transport away: from now on neither its deadline nor its pool ends it."""
-    transport, wire.transport, wire.deadline = wire.transport, None, 0.0
+    transport, wire.transport = wire.transport, None
     assert transport is not None
     # No time-out ends a tunnel, so the system must find out when the upstream's machine is gone; for the client's side
     # aiohttp asks for that.

@@ -487,6 +487,17 @@ async def test_whoever_does_not_answer_a_close_is_cut_with_the_rest() -> None:
         upstream.over.set()
 
 
+async def test_what_an_upstream_never_takes_does_not_outlast_the_gateway() -> None:
+    async with tunnel() as (running, near, far):
+        far[1].transport.pause_reading()
+        await stalled(near, 256 * 2**20)
+        assert not await running.app.listener.drain(0)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert len(running.app.listener.sockets) == 0
+        far[1].transport.abort()
+
+
 async def test_a_pipelined_upgrade_has_its_turn() -> None:
     async def serves(reader: Reader, writer: Writer) -> None:
         while (request := await read_request(reader)) is not None:
