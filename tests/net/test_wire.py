@@ -489,3 +489,29 @@ async def test_a_long_stream_of_little_chunks_is_not_taken_for_overhead(bench: B
     bench.wire.data_received(b"0\r\n\r\n")
     await ended
     assert bench.wire.fault is None
+
+
+SWITCHED = b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: a\r\n\r\n"
+
+
+async def test_behind_a_101_that_was_asked_for_nothing_is_read_as_http(bench: Bench) -> None:
+    answered = bench.wire.send(b"GET", is_head=False, response_s=30, upgrade=True)
+    bench.wire.data_received(SWITCHED + GOOD)
+    await answered
+    wire = bench.wire
+    assert (wire.status, wire.fault, wire.head) == (101, None, [b"\r\nSec-WebSocket-Accept: a"])
+    assert wire.take_body() == GOOD
+    assert not bench.transport.reading  # until somebody says where it goes
+    assert not wire.complete
+    assert not wire.finish(idle_s=4)  # and it is never kept
+
+
+async def test_who_asked_once_has_not_asked_for_ever(bench: Bench) -> None:
+    await_answer = bench.wire.send(b"GET", is_head=False, response_s=30, upgrade=True)
+    bench.wire.data_received(GOOD)
+    await await_answer
+    assert bench.wire.finish(idle_s=4)
+    answered = bench.ask()
+    bench.wire.data_received(SWITCHED)
+    await answered
+    assert isinstance(bench.wire.fault, BadUpstreamResponse)

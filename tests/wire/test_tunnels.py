@@ -359,6 +359,13 @@ async def test_who_does_not_read_holds_the_other_side_and_memory_is_bounded(upwa
         assert await sink[0].readexactly(3) == b"end"
 
 
+async def test_the_system_looks_whether_both_machines_are_still_there() -> None:
+    async with tunnel() as (running, _, _):
+        (carried,) = running.app.listener.sockets._open
+        for half in (carried.client, carried.upstream):
+            assert half.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
 # Ends
 
 
