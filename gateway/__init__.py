@@ -5,7 +5,7 @@ The house, from the top; imports point down only:
     cli         the commands
     ops         what commands do beside serving: check, dev
     web         client connections, the order of stages, answers, own addresses, the composition root (`web/app`)
-    net         key sets, and the upstream side: connections, pools, one exchange
+    net         key sets, and the upstream side: connections, pools, one exchange; tunnels of upgraded connections
     core        every decision, as plain functions: routes, CORS, credentials, tokens, rules, headers
     errors      what can be refused, and how that is answered
 
@@ -19,7 +19,8 @@ The way of a request:
                                              core/cors             core/identity          web/respond
                                              web/identify: core/credentials, verify, claims, policy
 
-`web/connection` carries it, `web/pipeline` says in which order, `net/exchange` talks to the upstream.
+`web/connection` carries it, `web/pipeline` says in which order, `net/exchange` talks to the upstream. A WebSocket takes
+the same way; its 101 comes back to `web/sockets`, which opens a `net/tunnel`.
 """
 
 __version__ = "0.1.0"

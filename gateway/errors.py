@@ -6,7 +6,7 @@
     ├── InvalidToken 401          ├── ExpectationFailed 417     ├── KeysUnavailable 503
     ├── Forbidden 403             ├── HeadersTooLarge 431       ├── Overloaded 503
     ├── NoRoute 404               ├── InternalError 500         └── UpstreamTimeout 504
-    ├── MethodNotAllowed 405      └── NotBuilt 501
+    └── MethodNotAllowed 405
 
 A class fixes its status and public code; an instance carries a public reason from a closed list and, where it helps, a
 detail for the log alone. Only `web/respond.py` turns one into an answer. `ConfigError` never reaches a client.
@@ -95,12 +95,6 @@ class HeadersTooLarge(GatewayError):
 
 class InternalError(GatewayError):
     """A fault of the gateway's own."""
-
-
-class NotBuilt(GatewayError):
-    """Asked for something this version cannot do yet."""
-
-    status, code, title = 501, "not_implemented", "Not Implemented"
 
 
 class UpstreamRefused(GatewayError):

@@ -8,8 +8,9 @@ import re
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote_to_bytes
 
-from gateway.core.model import Credential, Inbound, SignedOut
+from gateway.core.model import Credential, Header, Inbound, SignedOut
 from gateway.core.session import CredentialPolicy, choose_cookies, cookie_state
+from gateway.core.upgrade import read_offer
 from gateway.errors import BadRequest, Forbidden
 
 __all__ = [
@@ -41,9 +42,11 @@ def find_credential(inbound: Inbound, policy: CredentialPolicy, *, now: float) -
     the header. What cookies say depends on the method and the time.
 
     Raises:
-        BadRequest: `Authorization` was sent more than once.
+        BadRequest: `Authorization` was sent more than once, or a WebSocket brings more than one token.
     """
     header = inbound.header
+    if inbound.upgrade and (token := _offered_token(header)) is not None:
+        return Credential(token, "header")
     if header.credential is not None:
         return header.credential
     authorization = header.seen.get("authorization")
@@ -59,6 +62,16 @@ def find_credential(inbound: Inbound, policy: CredentialPolicy, *, now: float) -
         return _NOTHING
     chosen = choose_cookies(read_cookies(cookie), policy, now=now)
     return cookie_state(chosen, development=policy.development, method=inbound.method)
+
+
+def _offered_token(header: Header) -> bytes | None:
+    """Take the token out of a WebSocket's list of sub-protocols."""
+    offered = read_offer(header.seen.get("sec-websocket-protocol")).tokens
+    if not offered:
+        return None
+    if len(offered) > 1 or _header_token(header.seen.get("authorization", b"")) is not None:
+        raise BadRequest("two-credentials")
+    return offered[0]
 
 
 def _header_token(value: bytes) -> bytes | None:

@@ -13,6 +13,7 @@ from gateway.core.credentials import may_forward_authorization, without_clerk_co
 from gateway.core.forwarding import TRACEPARENT, Trace
 from gateway.core.model import Header, Identified, Inbound
 from gateway.core.routing import Route, rewrite_target
+from gateway.core.upgrade import request_lines
 from gateway.errors import BadRequest
 
 # What becomes of a field: b"\r\nAccept: " where it goes on, else b""; the name under which rules read it, else "".
@@ -39,7 +40,7 @@ WATCHED = {
     "access-control-request-method": True, "access-control-request-headers": True,
     "access-control-request-private-network": True, "x-forwarded-for": False, "x-forwarded-proto": False,
     "x-forwarded-host": False, "x-forwarded-port": False, "x-request-id": False, "traceparent": False,
-    "tracestate": False,
+    "tracestate": False, "sec-websocket-key": True, "sec-websocket-protocol": False,
 }  # fmt: skip
 # What `Connection` cannot name away: Host and framing; and what a trusted proxy says, for a proxy that lets a client's
 # `Connection: x-forwarded-for` through would otherwise lose us the client's address, scheme or id.
@@ -143,6 +144,7 @@ class Outbound(NamedTuple):
     method: str
     head: bytes  # without the empty line
     route: Route
+    upgrade: bool = False
 
 
 def build_outbound(inbound: Inbound, route: Route, identified: Identified | None, ids: Trace) -> Outbound:
@@ -157,7 +159,10 @@ def build_outbound(inbound: Inbound, route: Route, identified: Identified | None
     target = inbound.target if as_it_came else rewrite_target(inbound.target, route)
     identity = identified.fields if identified is not None and upstream.identity else b""
     head = HEAD % (inbound.method.encode(), target, header.onward, ids.request_id, ids.traceparent, identity)
-    return Outbound(inbound.method, head, route)
+    if inbound.upgrade:
+        # Not remembered with the header, which cannot know whether it upgrades.
+        head += request_lines(header.seen.get("sec-websocket-protocol"))
+    return Outbound(inbound.method, head, route, inbound.upgrade)
 
 
 def _onward(header: Header, route: Route) -> bytes:

@@ -72,6 +72,9 @@ class Client(Sink, Protocol):
     def end(self) -> None:
         """Send the end of the body."""
 
+    async def switch(self, wire: Wire) -> None:
+        """Pass on the 101 that has come, then bytes both ways until it is over. Takes the wire's transport away."""
+
 
 async def forward(pool: Pool, client: Client, outbound: Outbound) -> None:
     """Carry one exchange to its end.
@@ -90,10 +93,14 @@ async def forward(pool: Pool, client: Client, outbound: Outbound) -> None:
     try:
         while True:
             wire = wire or await pool.connect(route.connect_s)
-            answered = wire.send(data, is_head=outbound.method == "HEAD", response_s=route.response_s)
+            answered = wire.send(
+                data, is_head=outbound.method == "HEAD", response_s=route.response_s, upgrade=outbound.upgrade
+            )
             pump = None if upload.whole is not None else _start_pump(upload, wire, route)
             try:
                 await answered
+                if wire.fault is None and wire.status == 101:
+                    return await client.switch(wire)
                 if wire.fault is None:
                     return await _relay(wire, client, route) if _begin(wire, client) else None
                 if not wire.stale:

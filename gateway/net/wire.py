@@ -41,9 +41,9 @@ class Wire(asyncio.Protocol):
 
     __slots__ = (
         "_chunked", "_deadlines", "_drained", "_feed", "_interim", "_is_11", "_is_head", "_loop", "_nominated",
-        "_on_lost", "_overhead", "_parked", "_parser", "_sink", "_until_close", "_waiter", "body", "busy", "complete",
-        "cors", "deadline", "fault", "fresh", "got_bytes", "got_head", "head", "held", "idle_s", "keep", "length",
-        "lost", "paused", "reason", "stale", "status", "transport",
+        "_on_lost", "_overhead", "_parked", "_parser", "_sink", "_until_close", "_upgrade", "_waiter", "body", "busy",
+        "complete", "cors", "deadline", "fault", "fresh", "got_bytes", "got_head", "head", "held", "idle_s", "keep",
+        "length", "lost", "paused", "reason", "stale", "status", "transport",
     )  # fmt: skip
 
     def __init__(self, deadlines: Deadlines, on_lost: "Callable[[Wire], None]") -> None:
@@ -80,10 +80,10 @@ class Wire(asyncio.Protocol):
 
     # --- what the exchange calls -------------------------------------------------------------------------------------
 
-    def send(self, data: bytes, *, is_head: bool, response_s: float) -> "asyncio.Future[None]":
+    def send(self, data: bytes, *, is_head: bool, response_s: float, upgrade: bool = False) -> "asyncio.Future[None]":
         """Begin an exchange with these bytes; the future resolves when the head has come or there is a `fault`."""
         self._reset(is_head=is_head)
-        self.busy = True
+        self.busy, self._upgrade = True, upgrade
         self.deadline = self._deadlines.now + SWEEP_S + response_s
         self._waiter = self._loop.create_future()
         if self.lost:
@@ -214,6 +214,8 @@ class Wire(asyncio.Protocol):
             self.got_bytes, self._is_11 = True, data.startswith(b"HTTP/1.1 ")
         try:
             self._feed(data)
+        except httptools.HttpParserUpgrade as switched:
+            self.body.append(data[switched.args[0] :])  # another protocol's; `_head_came` reads no further
         except httptools.HttpParserError as error:
             return self.fail(BadUpstreamResponse(detail=f"unreadable answer: {error.__context__ or error}"[:200]))
         if self._sink is not None:
@@ -345,7 +347,8 @@ class Wire(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Judge the head that is now whole."""
         self.status = self._parser.get_status_code()
-        if self.status < 200:
+        # A 101 that does not name the upgrade is an error of llhttp's own, just behind its head.
+        if self.status < 200 and not (self.status == 101 and self._upgrade and not self.length and not self._chunked):
             return self._interim_came()
         if not self._is_11:
             self._check_version(self._parser.get_http_version())
@@ -384,5 +387,5 @@ class Wire(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Note the end of an answer; an interim one's end is none."""
-        if not self._interim:
+        if not self._interim and self.status != 101:
             self.complete = True

@@ -296,7 +296,7 @@ class Connection(RequestHandler):
     def _may_go_on(self, message: Message, payload: StreamReader) -> bool:
         if self._force_close or self.transport is None:
             return False
-        if isinstance(message, _ErrInfo) or not payload.is_eof():
+        if isinstance(message, _ErrInfo) or not payload.is_eof() or (self._message_tail and not self._messages):
             self._linger()
             return False
         return not self.closing and not self.listener.draining
@@ -333,6 +333,13 @@ class Connection(RequestHandler):
             # Where only the connection's end ends a body, a plain end would look like it.
             socket.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
+
+    def hand_over(self, protocol: asyncio.Protocol) -> bytes:
+        """Let another protocol have the transport; give what came behind the head of the upgrade."""
+        assert self.transport is not None
+        self.transport.set_protocol(protocol)
+        early, self._message_tail = self._message_tail, b""
+        return early
 
     def await_body(self) -> None:
         """Give the client `body_idle_s` for its next bytes."""

@@ -14,6 +14,7 @@ from gateway.telemetry import Log
 from gateway.web.access import access_line
 from gateway.web.connection import Connection
 from gateway.web.deps import Deps
+from gateway.web.sockets import GOING_AWAY, Sockets
 from gateway.web.visit import Visit
 
 # Garbage costs its sender nothing, so it must not fill a disk or push what matters out of sight.
@@ -35,6 +36,7 @@ class Listener(web.Server):
         self.draining = False
         self.port = 0
         self._deadlines = deadlines
+        self.sockets = Sockets(deadlines, deps.random_bits)
         self.unread_per_sweep, self._unread = UNREAD_PER_SWEEP, 0
         self._open: set[Connection] = set()
         self._per_address: Counter[str] = Counter()
@@ -104,12 +106,14 @@ class Listener(web.Server):
         self.draining = True
         for connection in tuple(self._open):
             connection.drain()
+        self.sockets.end_all(*GOING_AWAY)
         try:
             async with asyncio.timeout(within_s):
                 await self._empty.wait()
         except TimeoutError:
             for connection in tuple(self._open):
                 connection.abort()
+            self.sockets.cut_all()
             await asyncio.sleep(0)  # each is told that it is lost,
             await asyncio.sleep(0)  # and ends what it was doing
             return False

@@ -9,7 +9,7 @@ from gateway.core.headers import build_outbound
 from gateway.core.model import Identified, Inbound
 from gateway.core.policy import authorise
 from gateway.core.routing import CanonicalPath, Route, canonical_path, require_consent
-from gateway.errors import GatewayError, NotBuilt
+from gateway.errors import GatewayError
 from gateway.net.exchange import Client, forward
 from gateway.web.deps import Deps
 from gateway.web.identify import identify
@@ -28,6 +28,9 @@ class Visitor(Client, Protocol):
     def answer_preflight(self, fields: bytes) -> None:
         """Send a preflight's 204."""
 
+    def check_upgrade(self) -> None:
+        """Raise Draining where no new upgrade is taken."""
+
 
 async def handle(deps: Deps, client: Visitor, inbound: Inbound) -> None:
     """Carry one request through every stage. Raises GatewayError: what to answer."""
@@ -44,7 +47,7 @@ async def handle(deps: Deps, client: Visitor, inbound: Inbound) -> None:
     if path.oddities:
         require_consent(route, path)  # 400 ambiguous
     if inbound.upgrade:
-        raise NotBuilt("websocket")
+        client.check_upgrade()  # 503 draining
     identified = client.identified = await identify(deps, inbound, route)  # 401, 503
     authorise(identified.principal if identified else None, route.require)  # 403
     outbound = build_outbound(inbound, route, identified, ids)

@@ -128,8 +128,10 @@ def unreadable(fault: BaseException) -> GatewayError:
 
 def _is_websocket(message: RawRequestMessage, seen: Mapping[str, bytes]) -> bool:
     """Tell a WebSocket's upgrade; any other one is refused, h2c above all (RFC 9113 §3.1 took it back)."""
-    if seen.get("upgrade", b"").lower() != b"websocket" or message.method != "GET":
+    if seen.get("upgrade", b"").lower() != b"websocket" or message.method != "GET" or message.version < HTTP_11:
         raise BadRequest("upgrade")
+    if not seen.get("sec-websocket-key"):
+        raise BadRequest("upgrade", detail="no Sec-WebSocket-Key")
     if "content-length" in seen or "transfer-encoding" in seen:
         raise BadRequest("upgrade", detail="an upgrade with a body")
     return True

@@ -8,10 +8,11 @@ from aiohttp.streams import StreamReader
 from gateway.core.cors import answer_fields
 from gateway.core.model import Identified, Inbound
 from gateway.core.routing import Route
-from gateway.errors import GatewayError
+from gateway.errors import Draining, GatewayError
 from gateway.net.exchange import Answer
 from gateway.net.wire import Wire
 from gateway.web import respond
+from gateway.web.sockets import carry
 from gateway.web.upload import NO_UPLOAD, Upload
 
 if TYPE_CHECKING:
@@ -122,6 +123,17 @@ class Visit:
     async def serve_own(self) -> None:
         """Let the gateway's own application answer."""
         await self._connection.serve_own(self)
+
+    # --- the other protocol ------------------------------------------------------------------------------------------
+
+    def check_upgrade(self) -> None:
+        """Raise Draining where no new upgrade is taken."""
+        if self._connection.listener.draining:
+            raise Draining
+
+    async def switch(self, wire: Wire) -> None:
+        """Pass on the 101 that has come, then bytes both ways until it is over."""
+        await carry(self, self._connection, wire)
 
     # --- the request's body (`upload.Patience`) ----------------------------------------------------------------------
 

@@ -332,3 +332,56 @@ def test_own_origin_is_scheme_host_and_port(origin, scheme, host, own):
     else:
         with pytest.raises(Forbidden):
             check(inbound("POST", origin=origin), scheme=scheme, host=host)
+
+
+# A WebSocket's token
+
+
+OFFERED = b"chat, gateway.auth, gateway.bearer." + JWT
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        pytest.param({}, id="alone"),
+        pytest.param({"cookie": COOKIES}, id="beside-cookies"),
+        pytest.param({"authorization": b"Basic dXNlcjpwYXNz"}, id="beside-another-scheme"),
+    ],
+)
+def test_a_websockets_token_stands_among_its_sub_protocols(seen):
+    found = find_credential(inbound(upgrade=True, sec_websocket_protocol=OFFERED, **seen), POLICY, now=0)
+    assert found == Credential(JWT, "header")
+
+
+def test_an_empty_token_is_the_credential_all_the_same():
+    offered = inbound(upgrade=True, sec_websocket_protocol=b"gateway.bearer.", cookie=COOKIES)
+    assert find_credential(offered, POLICY, now=0) == Credential(b"", "header")
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        pytest.param({"sec_websocket_protocol": OFFERED, "authorization": b"Bearer " + JWT}, id="in-authorization-too"),
+        pytest.param({"sec_websocket_protocol": OFFERED, "authorization": JWT}, id="in-authorization-without-scheme"),
+        pytest.param({"sec_websocket_protocol": b"gateway.bearer.a, gateway.bearer.b"}, id="two-in-the-list"),
+        pytest.param({"sec_websocket_protocol": b"gateway.bearer.a, gateway.bearer.a"}, id="the-same-twice"),
+    ],
+)
+def test_a_websocket_brings_one_token(seen):
+    with pytest.raises(BadRequest) as refused:
+        find_credential(inbound(upgrade=True, **seen), POLICY, now=0)
+    assert refused.value.reason == "two-credentials"
+
+
+def test_a_websocket_without_a_token_in_its_list_has_the_usual_credentials():
+    plain = {"upgrade": True, "sec_websocket_protocol": b"chat, gateway.auth"}
+    assert find_credential(inbound(authorization=b"Bearer x", **plain), POLICY, now=0) == Credential(b"x", "header")
+    assert find_credential(inbound(cookie=COOKIES, **plain), POLICY, now=0).source == "cookie"
+    assert find_credential(inbound(**plain), POLICY, now=0) == NOTHING
+
+
+def test_sub_protocols_say_nothing_where_nothing_is_upgraded_and_nothing_is_remembered():
+    said = inbound(sec_websocket_protocol=OFFERED, authorization=b"Bearer x")
+    assert find_credential(said, POLICY, now=0) == Credential(b"x", "header")
+    with pytest.raises(BadRequest):
+        find_credential(said._replace(upgrade=True), POLICY, now=0)

@@ -340,3 +340,35 @@ def test_two_authorization_fields_are_refused():
         refuse_repeated(inbound(seen=found.seen, repeated=found.repeated).header)
     assert refused.value.reason == "two-credentials"
     refuse_repeated(inbound(repeated=frozenset({"cookie"})).header)
+
+
+# Upgrades
+
+
+OFFER = (
+    (b"Connection", b"keep-alive, Upgrade"), (b"Upgrade", b"websocket"), (b"Sec-WebSocket-Version", b"13"),
+    (b"Sec-WebSocket-Key", b"k"), (b"Sec-WebSocket-Protocol", b"chat, gateway.auth"),
+    (b"Sec-WebSocket-Protocol", b"gateway.bearer." + JWT), (b"Sec-WebSocket-Extensions", b"permessage-deflate"),
+)  # fmt: skip
+
+
+def offered(*, upgrade: bool) -> list[str]:
+    found = RULES.read(OFFER)
+    request = Inbound("GET", b"/", "/", Header(*found, CLIENT, b"a"), upgrade)
+    lines = [line for line in head(request) if "ebsocket" in line.lower() or line.startswith("Connection")]
+    again = [line for line in head(request._replace(upgrade=not upgrade)) if line.startswith("Connection")]
+    assert again == ([] if upgrade else ["Connection: Upgrade"])  # the header remembers neither
+    return lines
+
+
+def test_a_websocket_goes_on_as_one_without_its_token():
+    assert offered(upgrade=True) == [
+        "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: k", "Sec-WebSocket-Extensions: permessage-deflate",
+        "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Protocol: chat",
+    ]  # fmt: skip
+
+
+def test_sub_protocols_of_no_websocket_go_nowhere():
+    assert offered(upgrade=False) == [
+        "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: k", "Sec-WebSocket-Extensions: permessage-deflate",
+    ]  # fmt: skip

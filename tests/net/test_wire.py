@@ -484,3 +484,29 @@ async def test_a_head_of_several_reads_is_bounded_to_its_last_byte(bench: Bench)
     bench.wire.data_received(b"Y: %b\r\nContent-Length: 5\r\n\r\nhello" % (b"y" * 70_000))
     await answered
     assert isinstance(bench.wire.fault, BadUpstreamResponse)
+
+
+SWITCHED = b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: a\r\n\r\n"
+
+
+async def test_behind_a_101_that_was_asked_for_nothing_is_read_as_http(bench: Bench) -> None:
+    answered = bench.wire.send(b"GET", is_head=False, response_s=30, upgrade=True)
+    bench.wire.data_received(SWITCHED + GOOD)
+    await answered
+    wire = bench.wire
+    assert (wire.status, wire.fault, wire.head) == (101, None, [b"\r\nSec-WebSocket-Accept: a"])
+    assert wire.take_body() == GOOD
+    assert not bench.transport.reading  # until somebody says where it goes
+    assert not wire.complete
+    assert not wire.finish(idle_s=4)  # and it is never kept
+
+
+async def test_who_asked_once_has_not_asked_for_ever(bench: Bench) -> None:
+    await_answer = bench.wire.send(b"GET", is_head=False, response_s=30, upgrade=True)
+    bench.wire.data_received(GOOD)
+    await await_answer
+    assert bench.wire.finish(idle_s=4)
+    answered = bench.ask()
+    bench.wire.data_received(SWITCHED)
+    await answered
+    assert isinstance(bench.wire.fault, BadUpstreamResponse)

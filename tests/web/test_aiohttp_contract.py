@@ -17,7 +17,7 @@ from gateway.web import connection
 
 FIELDS = (
     "_messages", "_waiter", "_parser", "_loop", "_manager", "_task_handler", "_close", "_force_close", "_upgraded",
-    "_buffer_paused", "_reading_paused", "_paused", "_msg_queue_resume_size",
+    "_message_tail", "_buffer_paused", "_reading_paused", "_paused", "_msg_queue_resume_size",
 )  # fmt: skip
 METHODS = ("_handle_request", "_resume_reading_if_drained", "_drain_helper")
 
@@ -106,6 +106,16 @@ def test_the_task_is_made_inside_connection_made() -> None:
     source = inspect.getsource(RequestHandler.connection_made)
     assert "self.start()" in source
     assert source.index("super().connection_made") < source.index("self.start()")
+
+
+async def test_bytes_behind_an_upgrade_are_kept_unread() -> None:
+    """`Connection.hand_over` takes them."""
+    made = await handler()
+    upgrade = b"Connection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n"
+    made.data_received(b"GET / HTTP/1.1\r\nHost: a\r\n" + upgrade + b"GET /evil HTTP/1.1\r\n")
+    made.data_received(b"Host: a\r\n\r\n")
+    assert (len(made._messages), made._upgraded) == (1, True)
+    assert made._message_tail == b"GET /evil HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 async def test_own_requests_can_be_made() -> None:

@@ -298,11 +298,15 @@ async def test_prefixes_change_the_path_and_nothing_else(echo: Echo) -> None:
     assert echo.last.value("X-Forwarded-Prefix") == "/api/v1"
 
 
-async def test_websockets_are_refused_until_they_are_built(running: Running) -> None:
+async def test_while_draining_only_new_upgrades_are_refused(running: Running, echo: Echo) -> None:
     lines = ("Connection: keep-alive, Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
              "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==")  # fmt: skip
+    running.app.listener.draining = True
     answer = await running.get("/x", token=running.token(), lines=lines)
-    assert (answer.status, answer.json["code"], answer.value("connection")) == (501, "not_implemented", "close")
+    assert (answer.status, answer.json["code"], answer.value("connection")) == (503, "draining", "close")
+    assert answer.value("retry-after") == "1"
+    assert echo.requests == []
+    assert (await running.get("/x", token=running.token())).status == 200
 
 
 async def test_template_tokens_pass_only_where_their_audience_is_asked_for(echo: Echo) -> None:

@@ -16,6 +16,9 @@ from gateway.web.read import LastHead, read_inbound, unreadable
 
 PEER = Peer("192.0.2.1", trusted=False, scheme="http", port=80)
 RULES = FieldRules("X-User-")
+WEBSOCKET = (
+    (b"Connection", b"Upgrade"), (b"Upgrade", b"WebSocket"), (b"Sec-WebSocket-Key", b"AAAAAAAAAAAAAAAAAAAAAA=="),
+)  # fmt: skip
 
 
 def message(target: str, *fields: tuple[bytes, bytes], **changes: Any) -> RawRequestMessage:
@@ -54,8 +57,26 @@ def test_an_http_10_client_need_not_name_a_host() -> None:
 
 
 def test_a_websocket_offer_is_told() -> None:
-    offer = message("/", (b"Connection", b"Upgrade"), (b"Upgrade", b"WebSocket"), upgrade=True)
+    offer = message("/", *WEBSOCKET, upgrade=True)
     assert read_inbound(offer, PEER, RULES, header_bytes=8192).upgrade
+
+
+@pytest.mark.parametrize(
+    "offer",
+    [
+        pytest.param(message("/", *WEBSOCKET[:2], upgrade=True), id="no-key"),
+        pytest.param(message("/", *WEBSOCKET, (b"Upgrade", b"websocket"), upgrade=True), id="two-upgrades"),
+        pytest.param(message("/", *WEBSOCKET, version=HttpVersion(1, 0), upgrade=True), id="http-1.0"),
+        pytest.param(message("/", *WEBSOCKET, (b"Content-Length", b"0"), upgrade=True), id="length"),
+        pytest.param(message("/", *WEBSOCKET, (b"Transfer-Encoding", b"chunked"), upgrade=True), id="chunked"),
+        pytest.param(message("/", *WEBSOCKET, upgrade=True)._replace(method="POST"), id="method"),
+        pytest.param(message("/", (b"Upgrade", b"h2c"), *WEBSOCKET[2:], upgrade=True), id="other-protocol"),
+    ],
+)
+def test_a_handshake_that_is_none_is_refused(offer: RawRequestMessage) -> None:
+    with pytest.raises(BadRequest) as refused:
+        read_inbound(offer, PEER, RULES, header_bytes=8192)
+    assert refused.value.reason == "upgrade"
 
 
 def test_the_sum_of_a_head_is_bounded() -> None:

@@ -87,7 +87,7 @@ REFUSED = [
                  id="websocket-by-post"),
     pytest.param(GET + b"Host: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 42\r\n\r\n" + SMUGGLED, 400,
                  id="websocket-with-a-body"),
-    pytest.param(GET + b"Host: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + SMUGGLED, 501, id="websocket"),
+    pytest.param(GET + b"Host: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + SMUGGLED, 400, id="websocket-without-a-key"),
 ]  # fmt: skip
 
 

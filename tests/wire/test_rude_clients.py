@@ -245,7 +245,7 @@ async def test_a_body_sent_to_an_own_address_ends_the_connection_if_it_is_not_wh
 
 async def test_a_refused_websocket_to_an_own_address_ends_the_connection(running: Running, echo: Echo) -> None:
     reader, writer = await running.connect()
-    upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\n\r\n"
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n" + upgrade + REQUEST)
     answer = await read_answer(reader)
     assert (answer.status, answer.value("connection")) == (200, "close")
