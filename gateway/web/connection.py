@@ -25,7 +25,7 @@ from gateway.net.wire import WRITE_HIGH, WRITE_LOW
 from gateway.web.local import CORS, FAULT, REQUEST_ID
 from gateway.web.pipeline import cors_of_unread, handle
 from gateway.web.position import BETWEEN, INSIDE, Position
-from gateway.web.read import LastHead, read_inbound, unreadable
+from gateway.web.read import HTTP_11, LastHead, read_inbound, unreadable
 from gateway.web.upload import upload_of
 from gateway.web.visit import Visit
 
@@ -36,7 +36,6 @@ LINGER_S = 1.5
 NEW, IDLE, HEAD, BUSY, UPLOAD, STALLED, ENDING = "new", "idle", "head", "busy", "upload", "stalled", "ending"
 CLIENT_GONE = 499  # nobody receives it; the access log's usual word for a client that left
 REMEMBERED_HEAD = 4096  # bytes: a larger one is not worth the memory of all who may be waiting
-HTTP_11 = (1, 1)
 
 Message = RawRequestMessage | _ErrInfo | Inbound  # as parsed, as refused by the parser, as read already
 

@@ -84,18 +84,16 @@ async def carry(visit: "Visit", connection: "Connection", wire: Wire) -> None:
     Raises:
         BadUpstreamResponse: the 101 does not belong to this handshake, or its sender has left already.
     """
-    inbound, route, listener = visit.inbound, visit.route, connection.listener
+    inbound, listener = visit.inbound, connection.listener
     assert inbound is not None
-    assert route is not None
     seen = inbound.header.seen
     check_accepted(seen["sec-websocket-key"], wire.head)
     if wire.transport is None or wire.transport.is_closing():
         raise BadUpstreamResponse(detail="connection closed behind the 101")
     if connection.transport is None:
         raise ConnectionResetError
-    cors = None if route.cors is None else route.cors.answer(seen.get("origin"))
     lines = answer_lines(seen.get("sec-websocket-protocol"), wire.head)
-    head = respond.forwarded(wire, b"", visit.request_id, cors, b"", lines)
+    head = respond.forwarded(wire, b"", visit.request_id, visit.forwarded_cors(), b"", lines)
     visit.answered, visit.status = True, wire.status
     tunnel = listener.sockets.open(
         (connection.transport, connection.connection_lost), (_taken_from(wire), wire.connection_lost),

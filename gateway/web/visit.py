@@ -59,11 +59,15 @@ class Visit:
         policy = self._connection.listener.deps.cors if self.route is None else self.route.cors
         return answer_fields(policy, self.inbound.header.seen.get("origin"))
 
+    def forwarded_cors(self) -> bytes | None:
+        """Give the CORS fields of a forwarded answer; None where the route has no CORS and the upstream's own stays."""
+        return None if self.route is None or self.route.cors is None else self.cors()
+
     # --- the answer --------------------------------------------------------------------------------------------------
 
     def head(self, answer: Answer, body: bytes) -> None:
         """Send a forwarded answer's head, with as much of its body as there is."""
-        connection, route = self._connection, self.route
+        connection = self._connection
         self.answered, self.status = True, answer.status
         framing = respond.framing(answer, len(body), is_head=self.is_head, http_10=self.http_10)
         if framing is respond.CHUNKED:
@@ -72,9 +76,8 @@ class Visit:
                 body = b"%x\r\n%b\r\n" % (len(body), body)
         if framing is None or (self.upload.whole is None and not self.upload.finished):
             connection.closing = True
-        policy, inbound = route.cors if route is not None else None, self.inbound
-        cors = None if policy is None or inbound is None else policy.answer(inbound.header.seen.get("origin"))
-        self._write(respond.forwarded(answer, body, self.request_id, cors, framing or b"", self._connection_line()))
+        line = self._connection_line()
+        self._write(respond.forwarded(answer, body, self.request_id, self.forwarded_cors(), framing or b"", line))
 
     def _connection_line(self) -> bytes:
         connection = self._connection

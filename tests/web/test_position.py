@@ -5,7 +5,6 @@ from itertools import pairwise
 
 import pytest
 from aiohttp import web
-from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,7 +85,3 @@ def test_between_two_requests_the_next_one_is_itself(requests: list[bytes], cuts
     place, head, clean = after(*[data[begin:end] for begin, end in pairwise(at)])
     assert place is not BETWEEN or clean
     assert not head or (head.count(b"\r\n\r\n"), head[-4:]) == (1, b"\r\n\r\n")
-
-
-def test_nothing_has_no_body() -> None:
-    assert EMPTY_PAYLOAD.is_eof()
