@@ -4,9 +4,9 @@
     ├── BadRequest 400            ├── RequestTimeout 408        ├── UpstreamRefused 502
     ├── MissingCredential 401     ├── BodyTooLarge 413          ├── BadUpstreamResponse 502
     ├── InvalidToken 401          ├── ExpectationFailed 417     ├── KeysUnavailable 503
-    ├── Forbidden 403             ├── HeadersTooLarge 431       ├── Overloaded 503
-    ├── NoRoute 404               ├── InternalError 500         └── UpstreamTimeout 504
-    └── MethodNotAllowed 405
+    ├── Forbidden 403             ├── HeadersTooLarge 431       ├── NoHealthyEndpoint 503
+    ├── NoRoute 404               ├── InternalError 500         ├── Overloaded 503
+    └── MethodNotAllowed 405      └── UpstreamTimeout 504       └── Draining 503
 
 A class fixes its status and public code; an instance carries a public reason from a closed list and, where it helps, a
 detail for the log alone. Only `web/respond.py` turns one into an answer. `ConfigError` never reaches a client.
@@ -114,6 +114,13 @@ class KeysUnavailable(GatewayError):
 
     status, code, title = 503, "keys_unavailable", "Service Unavailable"
     retry_after_s = 5
+
+
+class NoHealthyEndpoint(GatewayError):
+    """Every endpoint of the upstream is left alone for now."""
+
+    status, code, title = 503, "no_healthy_endpoint", "Service Unavailable"
+    retry_after_s = 1
 
 
 class Overloaded(GatewayError):

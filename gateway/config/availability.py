@@ -49,10 +49,6 @@ def _only_tokens(value: Any) -> bool:
     return {str(kind).strip() for kind in kinds} <= {"session", "template", ""}
 
 
-def _at_most_one(value: Any) -> bool:
-    return is_off(value) or len(value) == 1
-
-
 def _no_convex_host(value: Any) -> bool:
     return not re.match(r"https?://[^/?#]*\.convex\.(cloud|site)(?=[:/.]|$)", str(value), re.IGNORECASE)
 
@@ -78,16 +74,10 @@ UNBUILT = (
     Unbuilt("clerk.sign_in_url", "sending documents to the sign-in page is", is_off),
     Unbuilt("clerk.instance_id", "webhooks are", is_off),
     Unbuilt("clerk.webhook_signing_secrets", "webhooks are", is_off),
-    Unbuilt("upstreams.*.targets", "balancing over several targets is", _at_most_one),
     Unbuilt("upstreams.*.url", "Convex as an upstream is", _no_convex_host, ignorable=False),
     Unbuilt("upstreams.*.targets.*.url", "Convex as an upstream is", _no_convex_host, ignorable=False),
     Unbuilt("upstreams.*.kind", "Convex as an upstream is", besides("http")),
     Unbuilt("upstreams.*.allow_convex_admin", "Convex as an upstream is", is_off),
-    Unbuilt("upstreams.*.retries", "retries are", unless("attempts")),
-    Unbuilt("upstreams.*.health", "health checks are", unless("path")),
-    Unbuilt("upstreams.*.breaker", "circuit breaking is", unless("failures")),
-    Unbuilt("upstreams.*.max_connections", "bounding an upstream's connections is", is_off),
-    Unbuilt("upstreams.*.max_pending", "bounding an upstream's connections is", is_off),
     Unbuilt("upstreams.*.tls.verify", "TLS to an upstream without verification is", only("true")),
     Unbuilt("upstreams.*.tls.ca", "a certificate authority of one's own is", is_off),
     Unbuilt("upstreams.*.tls.client_cert", "client certificates are", is_off),

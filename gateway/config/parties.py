@@ -55,7 +55,7 @@ class Target(Section):
     """One of several addresses of an upstream."""
 
     url: str | None = setting(None, "http:// or https:// URL")
-    weight: Whole = setting(1, "Share of the requests")
+    weight: Whole = setting(1, "Share of the requests; 0 = none")
 
 
 class Timeouts(Section):
@@ -84,7 +84,7 @@ class Retries(Section):
 class Health(Section):
     """Asking endpoints whether they are well."""
 
-    path: str | None = setting(None, "Path to ask for; null = off")
+    path: str | None = setting(None, "Path to ask for, as the endpoint knows it; 2xx and 3xx are well; null = off")
     interval_s: Timeout = setting(5, "Seconds between two questions")
     timeout_s: Timeout = setting(2, "Seconds to answer")
     unhealthy_after: Whole = setting(3, "Failures before an endpoint is left out")
@@ -129,7 +129,7 @@ class UpstreamSection(Section):
     retries: Retries = setting(Retries(), "Trying again")
     health: Health = setting(Health(), "Active health checks")
     breaker: Breaker = setting(Breaker(), "Leaving a failing endpoint alone")
-    max_connections: Whole = setting(512, "Connections per endpoint")
+    max_connections: Whole = setting(512, "Connections per endpoint, sockets not counted; 0 = unlimited")
     max_pending: Whole = setting(1024, "Requests that may wait for a connection")
     tls: UpstreamTls = setting(UpstreamTls(), "TLS towards it")
     allow_convex_admin: Flag = setting(False, "Let admin credentials through to Convex")

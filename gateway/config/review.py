@@ -30,11 +30,8 @@ def review_upstreams(upstreams: dict[str, Upstream], routes: Sequence[Route], re
         users = [route for route in routes if route.upstream.name == name]
         if not users:
             report.warning(path, "no route leads here")
-        if (
-            any(r.forward_token for r in users)
-            and not upstream.endpoint.tls
-            and not is_loopback(upstream.endpoint.host)
-        ):
+        in_clear = any(not end.tls and not is_loopback(end.host) for end in upstream.endpoints)
+        if any(r.forward_token for r in users) and in_clear:
             report.warning(path, "users' tokens are sent to it over plain http", "Use https, or forward_token: false")
 
 

@@ -1,15 +1,18 @@
 """Upstreams: where each of them is, and how requests are put to it."""
 
 import re
+from typing import NamedTuple
 
-from gateway.config.findings import Path, Report
+from gateway.config.findings import Path, Report, dotted
 from gateway.config.parties import UpstreamSection
 from gateway.config.urls import Url, is_loopback, read_upstream
+from gateway.core.balance import BreakerPolicy, HealthPolicy, RetryPolicy
 from gateway.core.model import Endpoint, Upstream
 from gateway.core.routing import PathPattern
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # fit for a metric label and a log field
 NAME_RULE = "must be 1 to 64 letters, digits, dots, dashes or underscores"
+HEALTH_PATH = re.compile(r"/[!-~]*")
 EXAMPLE = "http://127.0.0.1:3000"
 
 
@@ -20,16 +23,17 @@ def build_upstreams(sections: dict[str, UpstreamSection], report: Report, *, own
         path: Path = ("upstreams", name)
         if not NAME.fullmatch(name):
             report.error(path, f"the name {NAME_RULE}")
-        url = _url(section, path, report)
-        if url is None:
+        targets = _targets(section, path, report)
+        if not targets:
             continue
-        if is_loopback(url.host) and url.port == own_port != 0:
-            report.warning(path, "is the gateway's own port: requests would go round in circles")
-        base = report.tried(path, read_prefix, url.path) or ""
-        endpoint = Endpoint(url.host, url.port, url.scheme == "https", url.authority.encode())
+        for target in targets:
+            if is_loopback(target.url.host) and target.url.port == own_port != 0:
+                report.warning(target.at, "is the gateway's own port: requests would go round in circles")
+        _check_alike(targets, report)
+        base = report.tried(path, read_prefix, targets[0].url.path) or ""
         built[name] = Upstream(
             name=name,
-            endpoint=endpoint,
+            endpoints=tuple(_endpoint(target) for target in targets),
             base_path=base.encode(),
             preserve_host=section.host_header == "preserve",
             identity=section.identity,
@@ -37,8 +41,49 @@ def build_upstreams(sections: dict[str, UpstreamSection], report: Report, *, own
             connect_s=section.timeouts.connect_s,
             response_s=section.timeouts.response_s,
             idle_s=section.timeouts.idle_s,
+            retries=RetryPolicy(**section.retries.model_dump()),
+            breaker=BreakerPolicy(**section.breaker.model_dump()),
+            health=_health(section, path, report),
+            max_connections=section.max_connections,
+            max_pending=section.max_pending,
         )
     return built
+
+
+class _Target(NamedTuple):
+    at: Path
+    url: Url
+    weight: int
+
+
+def _endpoint(target: _Target) -> Endpoint:
+    url = target.url
+    return Endpoint(url.host, url.port, url.scheme == "https", url.authority.encode(), target.weight)
+
+
+def _check_alike(targets: list[_Target], report: Report) -> None:
+    """Check what several targets have to have in common, and what they may not."""
+    first = targets[0]
+    if not any(target.weight for target in targets):
+        report.error((*first.at[:-2], 0, "weight"), "no target has a weight, so nothing could be forwarded")
+    seen: dict[tuple[str, int], Path] = {}
+    for target in targets:
+        if target.url.path != first.url.path:
+            report.error(target.at, "has another path than the first target: a request may go to either of them")
+        where = target.url.host, target.url.port
+        if where in seen:
+            report.error(target.at, f"is the same address as {dotted(seen[where])}", "Use weight for a larger share")
+        seen.setdefault(where, target.at)
+
+
+def _health(section: UpstreamSection, path: Path, report: Report) -> HealthPolicy:
+    at: Path = (*path, "health", "path")
+    asked = section.health.path
+    if asked is not None and not HEALTH_PATH.fullmatch(asked):
+        report.error(at, "must be a path such as /healthz, with a query if need be, in ASCII without blanks")
+    if asked is not None and min(section.health.unhealthy_after, section.health.healthy_after) < 1:
+        report.error((*path, "health"), "unhealthy_after and healthy_after count from 1")
+    return HealthPolicy(**section.health.model_dump())
 
 
 def read_prefix(text: str) -> str:
@@ -51,13 +96,22 @@ def read_prefix(text: str) -> str:
     return pattern.text
 
 
-def _url(section: UpstreamSection, path: Path, report: Report) -> Url | None:
+def _targets(section: UpstreamSection, path: Path, report: Report) -> list[_Target]:
+    """Read `url`, or `targets`; none where there is no usable address."""
     at: Path = (*path, "url")
-    value = section.url
-    if value is not None and section.targets:
+    if section.url is not None and section.targets:
         report.error(path, "has both url and targets", "Keep one of them")
-    if value is None and section.targets:
-        at, value = (*path, "targets", 0, "url"), section.targets[0].url
+    if section.url is not None or not section.targets:
+        written = [(at, section.url, 1)]
+    else:
+        written = [
+            ((*path, "targets", index, "url"), target.url, target.weight)
+            for index, target in enumerate(section.targets)
+        ]
+    return [_Target(at, url, weight) for at, value, weight in written if (url := _url(value, at, path, report))]
+
+
+def _url(value: str | None, at: Path, path: Path, report: Report) -> Url | None:
     if value is None:
         if not report.is_broken(at, (*path, "targets")):
             _note_missing(at, report)

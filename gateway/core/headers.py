@@ -8,10 +8,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from gateway.core.balance import is_repeatable
 from gateway.core.cors import TOKEN
 from gateway.core.credentials import may_forward_authorization, without_clerk_cookies
 from gateway.core.forwarding import TRACEPARENT, Trace
-from gateway.core.model import Header, Identified, Inbound
+from gateway.core.model import Endpoint, Header, Identified, Inbound
 from gateway.core.routing import Route, rewrite_target
 from gateway.core.upgrade import request_lines
 from gateway.errors import BadRequest
@@ -40,7 +41,7 @@ WATCHED = {
     "access-control-request-method": True, "access-control-request-headers": True,
     "access-control-request-private-network": True, "x-forwarded-for": False, "x-forwarded-proto": False,
     "x-forwarded-host": False, "x-forwarded-port": False, "x-request-id": False, "traceparent": False,
-    "tracestate": False, "sec-websocket-key": True, "sec-websocket-protocol": False,
+    "tracestate": False, "sec-websocket-key": True, "sec-websocket-protocol": False, "idempotency-key": True,
 }  # fmt: skip
 # What `Connection` cannot name away: Host and framing; and what a trusted proxy says, for a proxy that lets a client's
 # `Connection: x-forwarded-for` through would otherwise lose us the client's address, scheme or id.
@@ -145,6 +146,15 @@ class Outbound(NamedTuple):
     head: bytes  # without the empty line
     route: Route
     upgrade: bool = False
+    repeatable: bool = False  # see `balance.is_repeatable`
+
+    def head_for(self, endpoint: Endpoint) -> bytes:
+        """Give the head as this endpoint gets it: with its own Host, where the upstream's is asked for."""
+        upstream = self.route.upstream
+        if upstream.preserve_host or endpoint.authority == upstream.endpoints[0].authority:
+            return self.head
+        line, _, rest = self.head.partition(b"\r\n")
+        return b"%b\r\nHost: %b\r\n%b" % (line, endpoint.authority, rest.partition(b"\r\n")[2])
 
 
 def build_outbound(inbound: Inbound, route: Route, identified: Identified | None, ids: Trace) -> Outbound:
@@ -162,14 +172,15 @@ def build_outbound(inbound: Inbound, route: Route, identified: Identified | None
     if inbound.upgrade:
         # Not remembered with the header, which cannot know whether it upgrades.
         head += request_lines(header.seen.get("sec-websocket-protocol"))
-    return Outbound(inbound.method, head, route, inbound.upgrade)
+    repeatable = is_repeatable(inbound.method, has_key="idempotency-key" in header.seen)
+    return Outbound(inbound.method, head, route, inbound.upgrade, repeatable)
 
 
 def _onward(header: Header, route: Route) -> bytes:
     """Give all that goes on of a header by this route, from behind the target."""
     upstream, seen, forwarded = route.upstream, header.seen, header.forwarding
     assert forwarded is not None
-    host = header.authority if upstream.preserve_host and header.authority else upstream.endpoint.authority
+    host = header.authority if upstream.preserve_host and header.authority else upstream.endpoints[0].authority
     pieces = [b" HTTP/1.1\r\nHost: ", host, *header.fields]
     if "cookie" in seen or "authorization" in seen:
         _add_credentials(pieces, seen, route)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from gateway.core.balance import BreakerPolicy, HealthPolicy, RetryPolicy
+
 Claims = Mapping[str, Any]
 HeaderList = tuple[tuple[bytes, bytes], ...]
 
@@ -126,6 +128,7 @@ class Endpoint:
     port: int
     tls: bool = False
     authority: bytes = b""  # Host value for `host_header: upstream`
+    weight: int = 1  # share of the requests; 0 = none
     label: str = field(init=False, compare=False)  # `host:port`, as logs and metrics name it
 
     def __post_init__(self) -> None:
@@ -138,7 +141,7 @@ class Upstream:
     """A service the gateway forwards to, and how."""
 
     name: str
-    endpoint: Endpoint
+    endpoints: tuple[Endpoint, ...]
     base_path: bytes = b""  # prepended to every path, no trailing slash
     preserve_host: bool = True
     identity: bool = True
@@ -146,6 +149,11 @@ class Upstream:
     connect_s: float = 5.0
     response_s: float = 30.0
     idle_s: float = 300.0
+    retries: RetryPolicy = field(default_factory=RetryPolicy)
+    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+    health: HealthPolicy = field(default_factory=HealthPolicy)
+    max_connections: int = 512  # to each endpoint; 0 = unlimited
+    max_pending: int = 1024  # requests that wait for one of them
 
 
 @dataclass(frozen=True, slots=True)

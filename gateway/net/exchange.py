@@ -1,4 +1,4 @@
-"""One exchange: a request out on a wire, its answer back to the client, both as streams.
+"""One exchange: a request out on a wire, its answer back to the client, both as streams; once more where that is safe.
 
 What happens when either side fails is decided here: before the answer's head an error is raised, to be answered; behind
 it the client's connection is cut, so that it sees a truncation and never a clean end.
@@ -8,14 +8,23 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from gateway.core.balance import invites_retry
 from gateway.core.headers import Outbound
 from gateway.core.routing import Route
-from gateway.errors import BadUpstreamResponse, GatewayError, InternalError
-from gateway.net.upstreams import Pool
+from gateway.errors import (
+    BadRequest,
+    BadUpstreamResponse,
+    GatewayError,
+    InternalError,
+    NoHealthyEndpoint,
+    UpstreamRefused,
+    UpstreamTimeout,
+)
+from gateway.net.pool import Pool
+from gateway.net.upstreams import Balancer
 from gateway.net.wire import Sink, Wire
 
 END_OF_HEAD = b"\r\n\r\n"
-IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "QUERY"})  # RFC 9110 §9.2.2; QUERY: RFC 10008
 
 
 class Answer(Protocol):
@@ -42,13 +51,21 @@ class Upload(Protocol):
     framing: bytes
     whole: bytes | None
     chunked: bool
+    kept: list[bytes] | None  # what was read, as long as that is little
 
     @property
     def finished(self) -> bool:
         """Whether the client has sent all of it."""
 
-    def admit(self, max_bytes: int) -> None:
-        """Take only so many bytes; 0 for any number. Raises BodyTooLarge where the length already tells."""
+    @property
+    def replayable(self) -> bool:
+        """Whether all that was read of it can be sent once more."""
+
+    def admit(self, max_bytes: int, *, keep: bool) -> None:
+        """Take only so many bytes; 0 for any number. Raises BodyTooLarge where the length already tells.
+
+        `keep` what is read for another try, up to a bound.
+        """
 
     async def read(self) -> bytes:
         """Give the next piece, b"" at the end. Raises BodyTooLarge, RequestTimeout, BadRequest, ConnectionError."""
@@ -76,47 +93,111 @@ class Client(Sink, Protocol):
         """Pass on the 101 that has come, then bytes both ways until it is over. Takes the wire's transport away."""
 
 
-async def forward(pool: Pool, client: Client, outbound: Outbound) -> None:
-    """Carry one exchange to its end.
+async def forward(balancer: Balancer, client: Client, outbound: Outbound) -> None:
+    """Carry one exchange to its end, by one endpoint after the other where that is allowed.
 
     Raises:
         GatewayError: what to answer; once the head has left, what to cut the client's connection for.
     """
-    route, upload = outbound.route, client.upload
-    if upload.whole != b"":
-        upload.admit(route.max_body_bytes)
-    client.endpoint = pool.label
-    data = outbound.head + upload.framing + END_OF_HEAD
-    if upload.whole:
-        data += upload.whole
-    began, wire = client.clock(), pool.take()
+    if client.upload.whole != b"":
+        client.upload.admit(outbound.route.max_body_bytes, keep=outbound.repeatable)
+    began = client.clock()
+    tried: tuple[Pool, ...] = ()
+    balancer.budget.requests += 1
+    pool = balancer.choose()
     try:
-        while True:
-            wire = wire or await pool.connect(route.connect_s)
-            answered = wire.send(
-                data, is_head=outbound.method == "HEAD", response_s=route.response_s, upgrade=outbound.upgrade
-            )
-            pump = None if upload.whole is not None else _start_pump(upload, wire, route)
-            try:
-                await answered
-                if wire.fault is None and wire.status == 101:
-                    return await client.switch(wire)
-                if wire.fault is None:
-                    return await _relay(wire, client, route) if _begin(wire, client) else None
-                if not wire.stale:
-                    raise wire.fault
-            finally:
-                client.wire = None
-                if pump is not None and not pump.done():
-                    wire.keep = False  # the rest of the request would be read as the next one
-                    pump.cancel()
-                pool.give_back(wire)
-                if pump is not None:
-                    await asyncio.wait((pump,))
-            _check_repeatable(outbound, upload)
-            wire = None  # a kept connection that went away before its first byte: once more on a new one
+        while (failure := await _attempt(balancer, pool, client, outbound, made=len(tried) + 1)) is not None:
+            tried = (*tried, pool)
+            pool = await _another(balancer, tried, failure)
     finally:
         client.upstream_s = client.clock() - began
+
+
+async def _another(balancer: Balancer, tried: tuple[Pool, ...], failure: GatewayError) -> Pool:
+    """Choose whom to ask once more; the same endpoint only after a pause. Raises the failure where all are out."""
+    try:
+        pool = balancer.choose(besides=tried)
+    except NoHealthyEndpoint:
+        raise failure from None
+    balancer.retried += 1
+    if pool in tried:
+        await asyncio.sleep(balancer.pause_s(len(tried)))
+    return pool
+
+
+async def _attempt(
+    balancer: Balancer, pool: Pool, client: Client, outbound: Outbound, *, made: int
+) -> GatewayError | None:
+    """Put the request to one endpoint: None once the exchange is over, a failure where one more try is granted."""
+    connect_s, wire = outbound.route.connect_s, pool.take()
+    client.endpoint = pool.label
+    probe = pool.standing.began()
+    try:
+        wire = wire or await pool.connect(connect_s)
+        failure = await _exchange(balancer, pool, wire, client, outbound, made=made)
+        if failure is not None and wire.stale:
+            # A kept connection that went away before its first byte says nothing of the endpoint: again on a new one
+            wire = None
+            wire = await pool.connect(connect_s)
+            failure = await _exchange(balancer, pool, wire, client, outbound, made=made)
+        return failure
+    except (UpstreamRefused, UpstreamTimeout, BadUpstreamResponse) as fault:
+        # Who answers nonsense, or breaks off, is there: a request that always does this to it must not take it away.
+        if wire is not None and (wire.got_bytes or wire.stale):
+            raise
+        balancer.failed(pool, fault.detail)
+        hung = wire is not None and isinstance(fault, UpstreamTimeout)
+        if hung or not _may_repeat(balancer, outbound, client.upload, made, sent=wire is not None):
+            raise
+        return fault
+    finally:
+        pool.standing.ended(probe=probe)
+
+
+def _may_repeat(balancer: Balancer, outbound: Outbound, upload: Upload, made: int, *, sent: bool) -> bool:
+    """Take leave to send the request once more; what was never sent may be repeated whatever its method."""
+    return (
+        made <= balancer.upstream.retries.attempts
+        and (outbound.repeatable or not sent)
+        and upload.replayable
+        and balancer.budget.spend()
+    )
+
+
+async def _exchange(
+    balancer: Balancer, pool: Pool, wire: Wire, client: Client, outbound: Outbound, *, made: int
+) -> GatewayError | None:
+    """Send the request on this connection and relay the answer; a failure where it may be sent again."""
+    route, upload = outbound.route, client.upload
+    data = outbound.head_for(pool.endpoint) + upload.framing + END_OF_HEAD
+    if upload.whole:
+        data += upload.whole
+    answered = wire.send(data, is_head=outbound.method == "HEAD", response_s=route.response_s, upgrade=outbound.upgrade)
+    pump = None if upload.whole is not None else _start_pump(upload, wire, route)
+    try:
+        await answered
+        if wire.fault is not None:
+            if wire.stale and outbound.repeatable and upload.replayable:
+                return wire.fault
+            raise wire.fault
+        if pool.standing.failures:
+            balancer.answered(pool)
+        if wire.status == 503 and invites_retry(wire.head) and _may_repeat(balancer, outbound, upload, made, sent=True):
+            return NoHealthyEndpoint(detail=f"{pool.label} answered 503")
+        if wire.status == 101:
+            pool.let_go(wire)
+            await client.switch(wire)
+        elif _begin(wire, client):
+            await _relay(wire, client, route)
+        return None
+    finally:
+        client.wire = None
+        if pump is not None and not pump.done():
+            wire.keep = False  # the rest of the request would be read as the next one
+            pump.cancel()
+        pool.give_back(wire)
+        if pump is not None:
+            await asyncio.wait((pump,))
 
 
 def _begin(wire: Wire, client: Client) -> bool:
@@ -135,12 +216,6 @@ async def _relay(wire: Wire, client: Client, route: Route) -> None:
     client.end()
 
 
-def _check_repeatable(outbound: Outbound, upload: Upload) -> None:
-    # RFC 9110 §9.2.2: only idempotent methods may be repeated unasked, and only with their whole body.
-    if outbound.method not in IDEMPOTENT or upload.whole is None:
-        raise BadUpstreamResponse(detail="the upstream closed the connection it had kept open")
-
-
 def _start_pump(upload: Upload, wire: Wire, route: Route) -> "asyncio.Task[None]":
     wire.deadline = 0.0  # the upstream's time to answer only begins once it has everything
     return asyncio.get_running_loop().create_task(_pump(upload, wire, route))
@@ -149,8 +224,10 @@ def _start_pump(upload: Upload, wire: Wire, route: Route) -> "asyncio.Task[None]
 async def _pump(upload: Upload, wire: Wire, route: Route) -> None:
     """Send the body on as it comes. A fault ends the exchange through the wire, which its owner is waiting for."""
     try:
+        for data in upload.kept or ():  # what an endpoint before this one was sent in vain
+            wire.write(_piece(upload, data))
         while data := await upload.read():
-            wire.write(b"%x\r\n%b\r\n" % (len(data), data) if upload.chunked else data)
+            wire.write(_piece(upload, data))
             wire.moved()
             if wire.paused:
                 await _taken(wire, route)
@@ -163,9 +240,13 @@ async def _pump(upload: Upload, wire: Wire, route: Route) -> None:
     except GatewayError as fault:
         wire.fail(fault)
     except OSError as error:
-        wire.fail(BadUpstreamResponse(detail=f"client gone: {error}"))
+        wire.fail(BadRequest("body", detail=f"client gone: {error}"))
     except Exception as error:  # a fault of our own: whoever waits for the answer must not wait for ever
         wire.fail(InternalError(detail=type(error).__name__))
+
+
+def _piece(upload: Upload, data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data) if upload.chunked else data
 
 
 async def _taken(wire: Wire, route: Route) -> None:

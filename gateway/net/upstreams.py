@@ -1,116 +1,143 @@
-"""The upstreams' endpoints and the connections kept open to them."""
+"""The upstreams that are in use: which of an upstream's endpoints takes a request, and what is thought of each."""
 
-import asyncio
-import ssl
-from functools import cache
-from ipaddress import ip_address
+import random
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from gateway.core.model import Endpoint, Upstream
-from gateway.errors import UpstreamRefused, UpstreamTimeout
+from gateway.core.balance import Budget, choose, pause_s
+from gateway.core.model import Upstream
+from gateway.errors import NoHealthyEndpoint
 from gateway.net.deadlines import Deadlines
-from gateway.net.wire import Wire
+from gateway.net.health import HealthChecks
+from gateway.net.pool import Pool
 
-# Node and uvicorn close an idle connection after 5 s; one that is dropped before cannot be lost to that race.
-IDLE_S = 4.0
+Told = Callable[..., None]
 
 
-class Pool:
-    """Connections to one endpoint; the last one used is the next one taken, so that spare ones grow old and go."""
+class Balancer:
+    """An upstream's endpoints, each with its connections and its standing."""
 
-    __slots__ = ("_deadlines", "_idle", "_open", "endpoint", "label")
+    __slots__ = ("_checks", "_deadlines", "_on_event", "_only", "_rng", "budget", "pools", "retried", "upstream")
 
-    def __init__(self, endpoint: Endpoint, deadlines: Deadlines) -> None:
-        self.endpoint, self.label = endpoint, endpoint.label
-        self._deadlines = deadlines
-        self._idle: list[Wire] = []
-        self._open: set[Wire] = set()
+    def __init__(
+        self, upstream: Upstream, pools: tuple[Pool, ...], deadlines: Deadlines, on_event: Told,
+        rng: Callable[[], float],
+    ) -> None:  # fmt: skip
+        self.upstream, self.pools = upstream, pools
+        self.budget = Budget(upstream.retries)
+        self.retried = 0  # requests that were tried again
+        self._deadlines, self._on_event, self._rng = deadlines, on_event, rng
+        self._only = pools[0] if len(pools) == 1 else None
+        self._checks = HealthChecks(upstream, pools, deadlines, self._changed) if upstream.health.path else None
+        if self._checks is None:
+            for pool in pools:
+                pool.standing.well = True  # whatever the checks of an earlier configuration said
 
-    def take(self) -> Wire | None:
-        """Give an open connection that is free, if there is one."""
-        while self._idle:
-            wire = self._idle.pop()
-            if wire.keep:  # not one that is closing and about to be `_lost`
-                return wire
-        return None
-
-    async def connect(self, within_s: float) -> Wire:
-        """Open a new connection.
+    def choose(self, besides: tuple[Pool, ...] = ()) -> Pool:
+        """Choose the endpoint of the next request; not one of `besides` as long as there is another.
 
         Raises:
-            UpstreamRefused: nobody listens there, its name or certificate is wrong.
-            UpstreamTimeout: it took longer than `within_s`.
+            NoHealthyEndpoint: all are left alone for now.
         """
-        endpoint = self.endpoint
-        tls = _tls() if endpoint.tls else None
-        wire = Wire(self._deadlines, self._lost)
-        try:
-            async with asyncio.timeout(within_s):
-                await asyncio.get_running_loop().create_connection(lambda: wire, endpoint.host, endpoint.port, ssl=tls)
-        except TimeoutError as error:
-            wire.give_up()
-            raise UpstreamTimeout(detail=f"{endpoint.label}: no connection within {within_s:g} s") from error
-        except (OSError, UnicodeError) as error:  # the latter for a name that cannot be one
-            raise UpstreamRefused(detail=f"{endpoint.label}: {error}") from error
-        except asyncio.CancelledError:
-            wire.give_up()
-            raise
-        self._refuse_link_local(wire)
-        if not wire.lost:
-            self._open.add(wire)
-        return wire
+        now, only = self._deadlines.now, self._only
+        if only is not None:
+            if only.standing.may_take(now):
+                return only
+        elif chosen := self._chosen(besides, now):
+            return chosen
+        raise NoHealthyEndpoint(detail=f"{self.upstream.name}: no endpoint may be used")
 
-    def _refuse_link_local(self, wire: Wire) -> None:
-        # A name that resolves to 169.254.169.254 would hand a cloud's machine credentials to whoever can ask a route.
-        peer = wire.transport.get_extra_info("peername") if wire.transport else None
-        if peer and is_link_local(peer[0]):
-            wire.abort()
-            raise UpstreamRefused(detail=f"{self.endpoint.label} is link-local")
+    def _chosen(self, besides: tuple[Pool, ...], now: float) -> Pool | None:
+        others = [pool for pool in self.pools if pool not in besides] if besides else self.pools
+        chosen = choose(others, now=now, rng=self._rng)
+        if chosen is None and besides:
+            chosen = choose(self.pools, now=now, rng=self._rng)
+        return chosen
 
-    def give_back(self, wire: Wire) -> None:
-        """End the wire's exchange and keep the connection if it can serve another one."""
-        if wire.finish(idle_s=IDLE_S):
-            self._idle.append(wire)
+    def pause_s(self, made: int) -> float:
+        """Seconds before the same endpoint is tried again."""
+        return pause_s(made, self._rng())
 
-    def _lost(self, wire: Wire) -> None:
-        self._open.discard(wire)
-        if wire in self._idle:
-            self._idle.remove(wire)
+    def answered(self, pool: Pool) -> None:
+        """Note that an endpoint that had failed answers."""
+        if pool.standing.succeeded(self._deadlines.now):
+            self._changed(pool, up=True, why="it answered again")
 
-    def close(self) -> None:
-        """Drop every connection."""
-        for wire in tuple(self._open):
-            wire.abort()
-        self._idle.clear()
+    def failed(self, pool: Pool, why: str | None) -> None:
+        """Note that a request was not answered."""
+        if pool.standing.failed(self._deadlines.now):
+            self._changed(pool, up=False, why=why or "no answer")
 
+    def _changed(self, pool: Pool, *, up: bool, why: str) -> None:
+        event, level = ("endpoint_up", "info") if up else ("endpoint_down", "warning")
+        self._on_event(event, level=level, upstream=self.upstream.name, endpoint=pool.label, why=why)
 
-def is_link_local(address: str) -> bool:
-    """Say whether an address is good on its own link only, where clouds keep their metadata (RFC 3927, RFC 4291)."""
-    ip = ip_address(address.partition("%")[0])
-    return (getattr(ip, "ipv4_mapped", None) or ip).is_link_local
+    def sweep(self) -> None:
+        """Do what is due from time to time."""
+        self.budget.turn(self._deadlines.now)
+        for pool in self.pools:
+            pool.refresh_addresses()
 
+    def stop(self) -> None:
+        """Ask endpoints no more whether they are well."""
+        if self._checks is not None:
+            self._checks.stop()
 
-@cache
-def _tls() -> ssl.SSLContext:
-    return ssl.create_default_context()
+    @property
+    def is_up(self) -> bool:
+        """Whether any endpoint may be used."""
+        return any(pool.standing.is_up for pool in self.pools)
 
 
 class Upstreams:
-    """One pool per upstream."""
+    """A balancer for each upstream in use; endpoints that stay in use from one configuration to the next live on."""
 
-    __slots__ = ("_deadlines", "_pools")
+    __slots__ = ("_balancers", "_deadlines", "_on_event", "_rng")
 
-    def __init__(self, deadlines: Deadlines) -> None:
-        self._deadlines = deadlines
-        self._pools: dict[str, Pool] = {}
+    def __init__(self, deadlines: Deadlines, *, on_event: Told, rng: Callable[[], float] = random.random) -> None:
+        self._deadlines, self._on_event, self._rng = deadlines, on_event, rng
+        self._balancers: dict[str, Balancer] = {}
+        deadlines.on_sweep(self._sweep)
 
-    def pool(self, upstream: Upstream) -> Pool:
-        """Give the pool of the upstream's endpoint."""
-        pool = self._pools.get(upstream.name)
-        if pool is None:
-            pool = self._pools[upstream.name] = Pool(upstream.endpoint, self._deadlines)
-        return pool
+    def adopt(self, upstreams: Iterable[Upstream]) -> dict[str, Balancer]:
+        """Use these from now on and give their balancers by name; what is no longer in use finishes what it has."""
+        before = self._balancers
+        self._balancers = {upstream.name: self._balancer(upstream, before.get(upstream.name)) for upstream in upstreams}
+        kept = {pool for balancer in self._balancers.values() for pool in balancer.pools}
+        for old in before.values():
+            if old not in self._balancers.values():
+                old.stop()
+            for pool in old.pools:
+                if pool not in kept:
+                    pool.retire()
+        return dict(self._balancers)
+
+    def _balancer(self, upstream: Upstream, before: Balancer | None) -> Balancer:
+        if before is not None and before.upstream == upstream:
+            return before
+        known = {} if before is None else _reusable(before, upstream)
+        pools = tuple(known.get(end) or Pool(end, upstream, self._deadlines) for end in upstream.endpoints)
+        return Balancer(upstream, pools, self._deadlines, self._on_event, self._rng)
+
+    def _sweep(self) -> None:
+        for balancer in self._balancers.values():
+            balancer.sweep()
+
+    def __iter__(self) -> Any:
+        return iter(self._balancers.values())
 
     def close(self) -> None:
         """Drop every connection to every endpoint."""
-        for pool in self._pools.values():
-            pool.close()
+        for balancer in self._balancers.values():
+            balancer.stop()
+            for pool in balancer.pools:
+                pool.close()
+
+
+def _reusable(before: Balancer, upstream: Upstream) -> dict[Any, Pool]:
+    """Give the pools that would be made anew just as they are; an endpoint's weight is part of it."""
+    old = before.upstream
+    same = (old.max_connections, old.max_pending, old.breaker) == (
+        upstream.max_connections, upstream.max_pending, upstream.breaker,
+    )  # fmt: skip
+    return {pool.endpoint: pool for pool in before.pools} if same else {}

@@ -41,7 +41,7 @@ class Gateway:
         self.log = Log(self._writer, form=logs.format, level=logs.level, access=logs.access)
         self.deadlines = Deadlines(monotonic)
         self._monotonic, self._first_keys_s = monotonic, first_keys_s
-        self._upstreams = Upstreams(self.deadlines)
+        self._upstreams = Upstreams(self.deadlines, on_event=self.log.event)
         self._session: aiohttp.ClientSession | None = None
         self._keys: KeySource | None = None
         self._own: web.AppRunner | None = None
@@ -112,7 +112,7 @@ class Gateway:
             issuer=Issuer(self._keys, issuer.token_policy, issuer.credentials) if issuer and self._keys else None,
             identity=config.identity,
             verified=VerifiedTokens(),
-            upstreams=self._upstreams,
+            upstreams=self._upstreams.adopt({route.upstream for route in config.routes}),
             own_paths=PATHS,
             trusted_proxies=config.trusted_proxies,
             log=self.log,

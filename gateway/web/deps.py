@@ -1,6 +1,6 @@
 """What the stages need, built once by `web/app.py` and handed down."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -13,7 +13,7 @@ from gateway.core.model import Identified
 from gateway.core.routing import RouteTable
 from gateway.core.verify import TokenPolicy
 from gateway.net.jwks import KeySource
-from gateway.net.upstreams import Upstreams
+from gateway.net.upstreams import Balancer
 
 T = TypeVar("T")
 
@@ -94,7 +94,7 @@ class Deps:
     issuer: Issuer | None  # None: every route is public
     identity: IdentityPolicy
     verified: VerifiedTokens
-    upstreams: Upstreams
+    upstreams: Mapping[str, Balancer]  # by name
     own_paths: frozenset[str]
     trusted_proxies: tuple[Network, ...]
     log: Events

@@ -51,7 +51,7 @@ async def handle(deps: Deps, client: Visitor, inbound: Inbound) -> None:
     identified = client.identified = await identify(deps, inbound, route)  # 401, 503
     authorise(identified.principal if identified else None, route.require)  # 403
     outbound = build_outbound(inbound, route, identified, ids)
-    return await forward(deps.upstreams.pool(route.upstream), client, outbound)  # 413, 502, 504
+    return await forward(deps.upstreams[route.upstream.name], client, outbound)  # 413, 502, 504
 
 
 def _answered_preflight(deps: Deps, client: Visitor, inbound: Inbound, path: CanonicalPath) -> bool:

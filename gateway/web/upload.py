@@ -9,6 +9,8 @@ from aiohttp.web import RequestPayloadError
 from gateway.core.model import Inbound
 from gateway.errors import BadRequest, BodyTooLarge, GatewayError, RequestTimeout
 
+REPLAY_BYTES = 65_536  # of a body in pieces, for the case that an endpoint fails before it answers
+
 
 class Patience(Protocol):
     """Whoever limits how long the client may take for its next bytes (`web.connection`)."""
@@ -26,8 +28,8 @@ class Patience(Protocol):
 class Upload:
     """See `net.exchange.Upload`."""
 
-    __slots__ = ("_awaited", "_fault", "_limit", "_patience", "_payload", "chunked", "framing", "length", "received",
-                 "whole")  # fmt: skip
+    __slots__ = ("_awaited", "_fault", "_limit", "_patience", "_payload", "chunked", "framing", "kept", "length",
+                 "received", "whole")  # fmt: skip
 
     def __init__(
         self, payload: StreamReader, patience: Patience, *, length: int | None, chunked: bool, awaited: bool = False
@@ -37,6 +39,7 @@ class Upload:
         self._fault: GatewayError | None = None
         self.length, self.chunked, self.received = length, chunked, 0
         self.whole: bytes | None = None
+        self.kept: list[bytes] | None = None
         if payload is EMPTY_PAYLOAD or length == 0:
             self.whole = b""
         elif payload.is_eof() and payload.exception() is None:
@@ -58,9 +61,17 @@ class Upload:
         """Whether the client has sent all of it."""
         return self.whole is not None or (self._payload.is_eof() and self._payload.exception() is None)
 
-    def admit(self, max_bytes: int) -> None:
-        """Take only so many bytes; 0 for any number. Raises BodyTooLarge where the length already tells."""
-        self._limit = max_bytes
+    @property
+    def replayable(self) -> bool:
+        """Whether all that was read of it can be sent once more."""
+        return self.whole is not None or self.kept is not None or not self.received
+
+    def admit(self, max_bytes: int, *, keep: bool) -> None:
+        """Take only so many bytes; 0 for any number. Raises BodyTooLarge where the length already tells.
+
+        `keep` what is read for another try, up to `REPLAY_BYTES`.
+        """
+        self._limit, self.kept = max_bytes, [] if keep and self.whole is None else None
         known = self.length if self.length is not None else self.received
         if max_bytes and known > max_bytes:
             raise BodyTooLarge
@@ -83,7 +94,15 @@ class Upload:
         self.received += len(data)
         if self._limit and self.received > self._limit:
             raise BodyTooLarge
+        if self.kept is not None:
+            self._keep(data)
         return data
+
+    def _keep(self, data: bytes) -> None:
+        if self.kept is not None and self.received <= REPLAY_BYTES:
+            self.kept.append(data)
+        else:
+            self.kept = None
 
     def time_out(self) -> None:
         """Give up waiting for the client."""

@@ -117,4 +117,4 @@ def test_a_host_that_only_resembles_convex_is_an_upstream(host):
 
 def test_one_target_is_as_good_as_a_url():
     config = loaded(written(upstreams="{api: {targets: [{url: http://10.0.0.1:81, weight: 1}]}}"))
-    assert config.routes[0].upstream.endpoint.label == "10.0.0.1:81"
+    assert config.routes[0].upstream.endpoints[0].label == "10.0.0.1:81"

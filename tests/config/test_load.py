@@ -37,7 +37,11 @@ def test_without_a_file_the_built_in_one_takes_everything_from_the_environment()
     config = load(None, ENOUGH)
     assert (config.source, config.host, config.port, config.cors) == ("built-in", "0.0.0.0", 8080, None)
     (route,) = config.routes
-    assert (route.auth, route.pattern.matches("/any/path"), route.upstream.endpoint.port) == ("required", True, 3000)
+    assert (route.auth, route.pattern.matches("/any/path"), route.upstream.endpoints[0].port) == (
+        "required",
+        True,
+        3000,
+    )
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -13,13 +13,13 @@ def test_an_upstream_is_as_written():
         "{url: 'https://api.example.com/v1/', host_header: upstream, identity: false, forward_token: true,"
         " timeouts: {connect_s: 1, response_s: 2, idle_s: 3}}"
     )
-    assert (made.name, made.endpoint.host, made.endpoint.port, made.endpoint.tls) == (
+    assert (made.name, made.endpoints[0].host, made.endpoints[0].port, made.endpoints[0].tls) == (
         "api",
         "api.example.com",
         443,
         True,
     )
-    assert (made.endpoint.authority, made.base_path) == (b"api.example.com", b"/v1")
+    assert (made.endpoints[0].authority, made.base_path) == (b"api.example.com", b"/v1")
     assert (made.preserve_host, made.identity, made.forward_token) == (False, False, True)
     assert (made.connect_s, made.response_s, made.idle_s) == (1, 2, 3)
 
@@ -28,7 +28,7 @@ def test_defaults_are_the_contracts():
     made = upstream("{url: http://127.0.0.1:3000}")
     assert (made.preserve_host, made.identity, made.forward_token) == (True, True, False)
     assert (made.connect_s, made.response_s, made.idle_s) == (5, 30, 300)
-    assert made.endpoint.authority == b"127.0.0.1:3000"
+    assert made.endpoints[0].authority == b"127.0.0.1:3000"
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ RULES = FieldRules("X-User-", ("X-Tier",))
 CLIENT = Peer("203.0.113.9", trusted=False, scheme="http", port=8080)
 PROXY = Peer("10.0.0.1", trusted=True, scheme="http", port=8080)
 TRUSTED = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
-UPSTREAM = Upstream("api", Endpoint("127.0.0.1", 3000, authority=b"upstream:3000"))
+UPSTREAM = Upstream("api", (Endpoint("127.0.0.1", 3000, authority=b"upstream:3000"),))
 ROUTE = Route("rest", PathPattern.read("/*"), UPSTREAM)
 PRINCIPAL = Principal("user_1", "session", {}, frozenset(), 0, 60, user_id="user_1")
 IDENTIFIED = Identified(PRINCIPAL, b"\r\nX-User-Id: user_1", b"")
@@ -216,7 +216,7 @@ def head(request: Inbound, route: Route = ROUTE, identified: Identified | None =
 
 
 def on(*, upstream: dict[str, object] | None = None, **changes: object) -> Route:
-    target = Upstream("api", UPSTREAM.endpoint, **(upstream or {}))  # type: ignore[arg-type]
+    target = Upstream("api", UPSTREAM.endpoints, **(upstream or {}))  # type: ignore[arg-type]
     return Route("rest", PathPattern.read("/*"), target, **changes)  # type: ignore[arg-type]
 
 

@@ -19,7 +19,7 @@ from gateway.core.routing import (
 )
 from gateway.errors import BadRequest, MethodNotAllowed, NoRoute
 
-UPSTREAM = Upstream("api", Endpoint("127.0.0.1", 3000))
+UPSTREAM = Upstream("api", (Endpoint("127.0.0.1", 3000),))
 # Pieces that servers read in different ways, between harmless ones.
 PIECES = (
     "/", "//", ".", "..", "a", "admin", "%61", "%2e", "%2E", "%2f", "%5c", "%3b", ";", "%25", "%", "%%32e", "2e", "%00",

@@ -66,11 +66,11 @@ def response(status: int = 200, body: bytes = b"", *, fields: tuple[str, ...] = 
 class ScriptedUpstream:
     """A server on 127.0.0.1 whose every connection is carried by a script; ends with the `async with`."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, *, port: int = 0) -> None:
         self._script = script
         self._tasks: set[asyncio.Task[None]] = set()
         self.connections = 0
-        self.port = 0
+        self.port = port  # 0 until it listens: any that is free
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -87,7 +87,7 @@ class ScriptedUpstream:
         task.add_done_callback(self._tasks.discard)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=2**20)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, limit=2**20)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

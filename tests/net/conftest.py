@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-SOCKETS = {"test_exchange", "test_upstreams"}
+SOCKETS = {"test_exchange", "test_pool", "test_health", "test_upstreams"}
 
 
 def pytest_asyncio_loop_factories(

@@ -15,7 +15,7 @@ from gateway.core.routing import PathPattern, Route
 from gateway.net.deadlines import Deadlines
 from gateway.net.exchange import Answer as Head
 from gateway.net.exchange import forward
-from gateway.net.upstreams import Pool
+from gateway.net.upstreams import Upstreams
 from gateway.net.wire import Wire
 from gateway.web.upload import NO_UPLOAD
 from tests.fakes.gateway import Answer, Running, gateway, read_answer
@@ -522,23 +522,38 @@ async def test_an_upload_under_a_streaming_answer_keeps_both_alive() -> None:
         writer.close()
 
 
-async def test_an_upload_that_streams_is_never_repeated() -> None:
-    bodies = 0
+@pytest.mark.parametrize(
+    ("method", "size", "bodies"),
+    [("PUT", 2, 2), ("PUT", 100_000, 1), ("POST", 2, 1)],
+    ids=["little-of-an-idempotent-one", "more-than-is-kept", "not-idempotent"],
+)
+async def test_an_upload_in_pieces_is_repeated_only_while_all_of_it_is_at_hand(
+    method: str, size: int, bodies: int
+) -> None:
+    seen: list[bytes] = []
 
-    async def one_each(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal bodies
+    async def goes_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        bodies += 1
+        if len(seen) == 0:
+            seen.append(b"")
+            writer.write(response(body=b"ok"))
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(size)
+            return
+        seen.append(await reader.readexactly(size + 1))
         writer.write(response(body=b"ok"))
-        await reader.readexactly(1)  # the next request makes it close
 
-    async with behind(one_each) as running:
+    async with behind(goes_away) as running:
         assert (await running.get("/public/x")).status == 200
         reader, writer = await running.connect()
-        writer.write(b"PUT /public/x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nbegin")  # the beginning is spent
-        assert (await read_answer(reader)).status == 502
+        writer.write(f"{method} /public/x HTTP/1.1\r\nHost: a\r\nContent-Length: {size + 1}\r\n\r\n".encode())
+        writer.write(b"x" * size)
+        if bodies == 2:
+            writer.write(b"y")
+        answer = await read_answer(reader)
         writer.close()
-    assert bodies == 1
+    assert (answer.status, len(seen)) == (200 if bodies == 2 else 502, bodies)
+    assert seen[-1] in (b"", b"xxy")
 
 
 async def test_no_answer_in_time_behind_an_upload_is_504() -> None:
@@ -589,11 +604,12 @@ class Visitor:
 async def test_a_client_holds_the_upstream_only_during_its_exchange() -> None:
     async with ScriptedUpstream(Echo()) as upstream:
         endpoint, visitor = Endpoint("127.0.0.1", upstream.port), Visitor()
-        pool = Pool(endpoint, Deadlines(time.monotonic))
-        route = Route("only", PathPattern.read("/*"), Upstream("api", endpoint))
-        await forward(pool, visitor, Outbound("GET", b"GET / HTTP/1.1", route))
-        assert (visitor.may_hold, visitor.wire) == (pool.take(), None)
-        pool.close()
+        upstreams = Upstreams(Deadlines(time.monotonic), on_event=print)
+        route = Route("only", PathPattern.read("/*"), Upstream("api", (endpoint,)))
+        balancer = upstreams.adopt([route.upstream])["api"]
+        await forward(balancer, visitor, Outbound("GET", b"GET / HTTP/1.1", route))
+        assert (visitor.may_hold, visitor.wire) == (balancer.pools[0].take(), None)
+        upstreams.close()
 
 
 async def test_a_fault_of_our_own_in_mid_upload_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:

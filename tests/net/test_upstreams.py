@@ -1,241 +1,357 @@
-"""Pools: what is kept, what is taken, and what cannot be connected to."""
+"""Several endpoints behind a running gateway: who gets a request, who is left alone, what is tried again."""
 
 import asyncio
-import datetime
-import os
+import contextlib
 import socket
-import ssl
-import time
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.x509.oid import NameOID
 
+from gateway.core.balance import BreakerPolicy
 from gateway.core.model import Endpoint, Upstream
-from gateway.errors import UpstreamRefused, UpstreamTimeout
+from gateway.errors import NoHealthyEndpoint
 from gateway.net.deadlines import Deadlines
-from gateway.net.upstreams import Pool, Upstreams, is_link_local
-from gateway.net.wire import Wire
-from tests.fakes.clerk import rsa_key
-from tests.fakes.upstream import Echo, ScriptedUpstream
+from gateway.net.upstreams import Upstreams
+from tests.fakes.gateway import Answer, Clock, Running, gateway, read_answer
+from tests.fakes.upstream import Received, ScriptedUpstream, read_request, response
+from tests.fakes.websocket import SWITCHED, handshake
 
 
-@pytest.fixture
-async def upstream() -> AsyncIterator[ScriptedUpstream]:
-    async with ScriptedUpstream(Echo()) as started:
-        yield started
+class Named:
+    """An endpoint that answers with its name, or as `says`; what it was asked is kept."""
+
+    def __init__(self, name: str, says: bytes | None = None) -> None:
+        self.name, self.says = name, says
+        self.asked: list[Received] = []
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (request := await read_request(reader)) is not None:
+            self.asked.append(request)
+            if self.says == b"":  # goes away without a word
+                return
+            writer.write(self.says or response(body=self.name.encode()))
 
 
-def pool(port: int, *, host: str = "127.0.0.1", tls: bool = False) -> Pool:
-    return Pool(Endpoint(host, port, tls), Deadlines(time.monotonic))
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
 
 
-async def exchange(pool: Pool) -> object:
-    wire = pool.take() or await pool.connect(5)
-    await wire.send(b"GET / HTTP/1.1\r\n\r\n", is_head=False, response_s=5)
-    assert wire.fault is None
-    return wire
+@asynccontextmanager
+async def fleet(*scripts: Named | None, **settings: Any) -> AsyncIterator[Running]:
+    """A gateway before these endpoints; None for one where nobody listens."""
+    async with AsyncExitStack() as stack:
+        ports = []
+        for script in scripts:
+            if script is None:
+                ports.append(free_port())
+            else:
+                ports.append((await stack.enter_async_context(ScriptedUpstream(script))).port)
+        targets = [{"url": f"http://127.0.0.1:{port}"} for port in ports]
+        upstreams = {"api": {"targets": targets, **settings}}
+        yield await stack.enter_async_context(gateway(0, upstreams=upstreams))
 
 
-async def test_the_last_connection_used_is_the_next_one_taken(upstream: ScriptedUpstream) -> None:
-    kept = pool(upstream.port)
-    assert kept.take() is None
-    first, second = await exchange(kept), await exchange(kept)
-    kept.give_back(first)  # type: ignore[arg-type]
-    kept.give_back(second)  # type: ignore[arg-type]
-    assert [kept.take(), kept.take(), kept.take()] == [second, first, None]
-    kept.close()
+async def bodies(running: Running, count: int, method: str = "GET") -> list[str]:
+    return [(await running.ask(method, "/public/x")).body.decode() for _ in range(count)]
 
 
-async def test_what_was_not_finished_is_not_kept(upstream: ScriptedUpstream) -> None:
-    kept = pool(upstream.port)
-    wire = await kept.connect(5)
-    _ = wire.send(b"GET / HTTP/1.1\r\n", is_head=False, response_s=5)
-    kept.give_back(wire)
-    assert kept.take() is None
-    kept.give_back(wire)
-    assert kept.take() is None
-    kept.close()
+async def events(running: Running) -> list[tuple[str, str]]:
+    return [
+        (line["event"], line["endpoint"]) for line in await running.logged() if line["event"].startswith("endpoint")
+    ]
 
 
-async def test_a_connection_that_goes_away_while_idle_is_forgotten(upstream: ScriptedUpstream) -> None:
-    kept = pool(upstream.port)
-    wire = await exchange(kept)
-    kept.give_back(wire)  # type: ignore[arg-type]
-    wire.abort()  # type: ignore[attr-defined]
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert kept.take() is None
+async def test_every_endpoint_gets_requests() -> None:
+    async with fleet(Named("one"), Named("two"), Named("three")) as running:
+        assert set(await bodies(running, 60)) == {"one", "two", "three"}
 
 
-async def test_close_drops_every_connection(upstream: ScriptedUpstream) -> None:
-    upstreams = Upstreams(Deadlines(time.monotonic))
-    api = Upstream("api", Endpoint("127.0.0.1", upstream.port))
-    assert upstreams.pool(api) is upstreams.pool(api)
-    kept = upstreams.pool(api)
-    busy, idle = await exchange(kept), await exchange(kept)
-    kept.give_back(idle)  # type: ignore[arg-type]
-    upstreams.close()
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert (busy.lost, idle.lost, kept.take()) == (True, True, None)  # type: ignore[attr-defined]
+async def test_the_access_line_names_the_endpoint_that_answered() -> None:
+    async with fleet(None, Named("two")) as running:
+        await bodies(running, 10)
+        lines = [line for line in await running.logged() if line["event"] == "request"]
+        ports = [pool.endpoint.port for pool in running.app.listener.deps.upstreams["api"].pools]
+    assert {line["endpoint"] for line in lines} == {f"127.0.0.1:{ports[1]}"}
 
 
-async def test_nobody_there_is_told_with_the_address() -> None:
-    with pytest.raises(UpstreamRefused) as refused:
-        await pool(1).connect(5)
-    assert "127.0.0.1:1" in (refused.value.detail or "")
-
-
-async def test_a_name_that_does_not_exist_is_an_upstream_that_cannot_be_reached() -> None:
-    with pytest.raises(UpstreamRefused):
-        await pool(80, host="does-not-exist.invalid").connect(5)
-
-
-async def test_a_connection_that_takes_too_long_is_a_time_out(upstream: ScriptedUpstream) -> None:
-    with pytest.raises(UpstreamTimeout):
-        await pool(upstream.port).connect(0)
-
-
-def self_signed(folder: Path) -> ssl.SSLContext:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(rsa_key().public_key())
-        .serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
-        .sign(rsa_key(), hashes.SHA256())
-    )  # fmt: skip
-    plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    key = rsa_key().private_bytes(serialization.Encoding.PEM, *plain)
-    (folder / "both.pem").write_bytes(key + certificate.public_bytes(serialization.Encoding.PEM))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "both.pem")
-    return context
-
-
-async def test_a_certificate_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
-    async def accept(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.close()
-
-    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=self_signed(tmp_path))
-    port = server.sockets[0].getsockname()[1]
-    with pytest.raises(UpstreamRefused, match="upstream_unreachable") as refused:
-        await pool(port, tls=True).connect(5)
-    assert "certificate" in (refused.value.detail or "").lower()
-    server.close()
-
-
-async def test_a_connection_that_is_just_closing_is_not_taken(upstream: ScriptedUpstream) -> None:
-    kept = pool(upstream.port)
-    staying, closing = await exchange(kept), await exchange(kept)
-    kept.give_back(staying)  # type: ignore[arg-type]
-    kept.give_back(closing)  # type: ignore[arg-type]
-    closing.eof_received()  # type: ignore[attr-defined]
-    assert kept.take() is staying
-    closing.abort()  # type: ignore[attr-defined]
-    kept.close()
-
-
-async def test_a_name_that_cannot_be_one_is_an_upstream_that_cannot_be_reached() -> None:
-    with pytest.raises(UpstreamRefused):
-        await pool(80, host="a..b").connect(5)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_what_was_never_sent_goes_to_another_endpoint_whatever_its_method(method: str) -> None:
+    async with fleet(None, Named("two")) as running:
+        assert await bodies(running, 30, method) == ["two"] * 30
+        assert [event for event, _ in await events(running)] == ["endpoint_down"]
 
 
 @pytest.mark.parametrize(
-    ("address", "refused"),
-    [
-        ("169.254.169.254", True), ("169.254.0.1", True), ("fe80::1", True), ("fe80::1%eth0", True),
-        ("::ffff:169.254.169.254", True), ("127.0.0.1", False), ("10.0.0.1", False), ("::1", False),
-        ("fd00:ec2::1", False), ("169.253.1.1", False),
-    ],
-)  # fmt: skip
-def test_only_its_own_link_is_link_local(address: str, refused: bool) -> None:
-    assert is_link_local(address) is refused
-
-
-class LinkLocal(asyncio.Transport):
-    """A connection to a cloud's metadata address, of which there is none on loopback."""
-
-    aborted = False
-
-    def __init__(self) -> None:
-        super().__init__({"peername": ("169.254.169.254", 80)})
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
-
-    def abort(self) -> None:
-        self.aborted = True
-
-
-class Loop:
-    """A loop that connects everybody to `transport`."""
-
-    transport: asyncio.Transport
-    lose = False
-
-    async def create_connection(self, make: Callable[[], Wire], *_: object, **__: object) -> tuple[object, Wire]:
-        wire = make()
-        wire.connection_made(self.transport)
-        if self.lose:
-            wire.connection_lost(None)
-        return self.transport, wire
-
-
-async def test_a_connection_lost_as_soon_as_made_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = Loop()
-    loop.transport, loop.lose = LinkLocal(), True
-    kept = pool(80)
-    monkeypatch.setattr("gateway.net.upstreams.asyncio.get_running_loop", lambda: loop)
-    wire = await kept.connect(0)
-    assert (wire.lost, kept._open) == (True, set())
-
-
-async def test_a_connection_that_ends_up_link_local_is_dropped_unused(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = Loop()
-    loop.transport = transport = LinkLocal()
-    monkeypatch.setattr("gateway.net.upstreams.asyncio.get_running_loop", lambda: loop)
-    with pytest.raises(UpstreamRefused) as refused:
-        await pool(80).connect(0)
-    assert "link-local" in (refused.value.detail or "")
-    assert transport.aborted
-
-
-@pytest.mark.parametrize("says_goodbye", [True, False], ids=["closed", "cut"])
-async def test_under_tls_only_a_closure_alert_ends_a_body_without_a_length(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says_goodbye: bool
+    ("method", "fields", "repeated"),
+    [("GET", {}, True), ("PUT", {}, True), ("POST", {}, False), ("POST", {"Idempotency-Key": "1"}, True)],
+    ids=["get", "put", "post", "post-with-key"],
+)
+async def test_an_endpoint_that_goes_away_without_a_word_is_passed_over(
+    method: str, fields: dict[str, str], repeated: bool
 ) -> None:
-    async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-        await asked.wait()
-        if says_goodbye:
+    gone, two = Named("gone", b""), Named("two")
+    async with fleet(gone, two, breaker={"failures": 0}) as running:
+        answers = [await running.ask(method, "/public/x", fields=fields, body=b"hello") for _ in range(20)]
+    assert gone.asked
+    assert {answer.status for answer in answers} == ({200} if repeated else {200, 502})
+    assert len(two.asked) + len(gone.asked) == 20 + (len(gone.asked) if repeated else 0)
+    assert {request.body for request in two.asked} == {b"hello"}
+
+
+async def test_there_is_one_more_try_and_no_third() -> None:
+    scripts = [Named("a", b""), Named("b", b""), Named("c", b"")]
+    async with fleet(*scripts, breaker={"failures": 0}) as running:
+        assert (await running.get("/public/x")).status == 502
+    assert sorted(len(script.asked) for script in scripts) == [0, 1, 1]
+
+
+async def test_attempts_0_tries_once() -> None:
+    gone = Named("gone", b"")
+    async with fleet(gone, Named("two"), breaker={"failures": 0}, retries={"attempts": 0}) as running:
+        statuses = [(await running.get("/public/x")).status for _ in range(20)]
+    assert statuses.count(502) == len(gone.asked) > 0
+
+
+async def test_a_single_endpoint_is_asked_once_more_itself() -> None:
+    class Once(Named):
+        async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self.says = b"" if not self.asked else None
+            await super().__call__(reader, writer)
+
+    only = Once("only")
+    async with fleet(only) as running:
+        assert await bodies(running, 1) == ["only"]
+    assert len(only.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "method", "tried_again"),
+    [((), "GET", True), (("Retry-After: 0",), "GET", True), (("Retry-After: 5",), "GET", False), ((), "POST", False)],
+    ids=["plain", "at-once", "asks-for-a-pause", "not-idempotent"],
+)
+async def test_a_503_that_asks_for_no_pause_is_asked_elsewhere(
+    fields: tuple[str, ...], method: str, tried_again: bool
+) -> None:
+    busy, free = Named("busy", response(503, b"busy", fields=fields)), Named("free")
+    async with fleet(busy, free) as running:
+        answers = await bodies(running, 30, method)
+    assert busy.asked
+    assert set(answers) == ({"free"} if tried_again else {"free", "busy"})
+
+
+async def test_a_503_that_nobody_can_better_is_the_answer() -> None:
+    async with fleet(Named("one", response(503, b"one")), Named("two", response(503, b"two"))) as running:
+        answer = await running.get("/public/x")
+    assert (answer.status, answer.body in (b"one", b"two")) == (503, True)
+
+
+async def test_retries_end_with_their_budget() -> None:
+    only = Named("only", response(503, b"busy"))
+    async with fleet(only, retries={"attempts": 1, "budget_percent": 0}) as running:
+        await bodies(running, 40)
+    assert len(only.asked) == 40 + 30
+
+
+async def test_an_answer_that_has_begun_is_never_asked_for_again() -> None:
+    half = Named("half", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+
+    class Breaks(Named):
+        async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self.asked.append(await read_request(reader))  # type: ignore[arg-type]
+            writer.write(half.says or b"")
+
+    first, second = Breaks("one"), Breaks("two")
+    async with fleet(first, second) as running:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionResetError):
+            await running.get("/public/x")
+    assert len(first.asked) + len(second.asked) == 1
+
+
+# --- left alone ---------------------------------------------------------------------------------------------------
+
+
+async def test_when_all_are_out_it_is_503_at_once_and_one_probe_later() -> None:
+    async with fleet(None, None, breaker={"failures": 2, "open_s": 10}, retries={"attempts": 0}) as running:
+        statuses = [(await running.get("/public/x")).status for _ in range(4)]
+        assert statuses == [502] * 4
+        answer = await running.get("/public/x")
+        assert (answer.status, answer.json["code"], answer.value("retry-after")) == (503, "no_healthy_endpoint", "1")
+        running.pass_time(10.1)
+        assert [(await running.get("/public/x")).status for _ in range(3)] == [502, 502, 503]
+        running.pass_time(10.1)
+        assert (await running.get("/public/x")).status == 503  # each failed probe doubles the pause
+        running.pass_time(10.1)
+        assert (await running.get("/public/x")).status == 502
+
+
+async def test_an_endpoint_that_is_back_is_used_again() -> None:
+    port = free_port()
+    two = Named("two")
+    async with ScriptedUpstream(two) as other:
+        targets = [{"url": f"http://127.0.0.1:{port}"}, {"url": f"http://127.0.0.1:{other.port}"}]
+        settings = {"targets": targets, "breaker": {"failures": 1, "open_s": 10}}
+        async with gateway(0, upstreams={"api": settings}) as running:
+            assert set(await bodies(running, 20)) == {"two"}
+            async with ScriptedUpstream(Named("one"), port=port):
+                assert set(await bodies(running, 20)) == {"two"}
+                running.pass_time(10.1)
+                await bodies(running, 30)
+                running.pass_time(10)  # it gets its share by and by
+                assert set(await bodies(running, 30)) == {"one", "two"}
+                label = f"127.0.0.1:{port}"
+                assert await events(running) == [("endpoint_down", label), ("endpoint_up", label)]
+
+
+async def test_a_time_out_counts_against_an_endpoint_but_is_not_tried_again() -> None:
+    class Silent(Named):
+        async def __call__(self, reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+            self.asked.append(await read_request(reader))  # type: ignore[arg-type]
+            await reader.read()
+
+    silent = Silent("silent")
+    async with fleet(silent, breaker={"failures": 1, "open_s": 10}) as running:
+        asking = asyncio.ensure_future(running.get("/public/x"))
+        while not silent.asked:
+            await asyncio.sleep(0)
+        running.pass_time(31)
+        assert (await asking).status == 504
+        assert (await running.get("/public/x")).status == 503
+    assert len(silent.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "says", [b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n"]
+)
+async def test_one_that_answers_nonsense_is_not_left_alone(says: bytes) -> None:
+    # Else a single path that always breaks would take the whole service away from everybody.
+    nonsense = Named("nonsense", says)
+    async with fleet(nonsense, breaker={"failures": 1, "open_s": 10}) as running:
+        assert [(await running.get("/public/x")).status for _ in range(5)] == [502] * 5
+    assert len(nonsense.asked) == 5
+
+
+async def test_clients_that_leave_count_against_nobody() -> None:
+    class Silent(Named):
+        async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self.asked.append(await read_request(reader))  # type: ignore[arg-type]
+            await reader.read()
+            left.release()
+
+    left = asyncio.Semaphore(0)
+    silent = Silent("silent")
+    async with fleet(silent, breaker={"failures": 1, "open_s": 10}) as running:
+        for count in range(3):
+            _, writer = await running.connect()
+            writer.write(b"GET /public/x HTTP/1.1\r\nHost: a\r\n\r\n")
+            while len(silent.asked) == count:
+                await asyncio.sleep(0)
             writer.close()
-        else:
-            with socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno())) as underneath:
-                underneath.shutdown(socket.SHUT_RDWR)
-            writer.transport.abort()
-
-    class Nobody:
-        def body(self, data: bytes) -> None: ...
-
-    asked = asyncio.Event()
-    server = await asyncio.start_server(half, "127.0.0.1", 0, ssl=self_signed(tmp_path))
-    monkeypatch.setattr("gateway.net.upstreams._tls", lambda: _trusting())
-    wire = await pool(server.sockets[0].getsockname()[1], tls=True).connect(5)
-    await wire.send(b"GET / HTTP/1.1\r\n\r\n", is_head=False, response_s=5)
-    ended = wire.relay(Nobody(), idle_s=5)
-    asked.set()
-    await ended
-    wire.abort()
-    server.close()
-    # RFC 9112 §9.8: without the alert somebody on the way may have cut it off.
-    assert (wire.fault is None) is says_goodbye
+            await left.acquire()
+        standing = running.app.listener.deps.upstreams["api"].pools[0].standing
+        assert (standing.failures, standing.live, standing.is_up) == (0, 0, True)
 
 
-def _trusting() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
+# --- beside that --------------------------------------------------------------------------------------------------
+
+
+async def test_each_endpoint_gets_its_own_host_where_that_is_asked_for() -> None:
+    one, two = Named("one"), Named("two")
+    async with fleet(one, two, host_header="upstream") as running:
+        await bodies(running, 30)
+        ports = [pool.endpoint.port for pool in running.app.listener.deps.upstreams["api"].pools]
+    for script, port in zip((one, two), ports, strict=True):
+        assert {request.value("host") for request in script.asked} == {f"127.0.0.1:{port}"}
+        assert {request.value("x-forwarded-host") for request in script.asked} == {"gw.example.com"}
+
+
+async def test_too_many_at_once_wait_and_too_many_waiting_are_refused() -> None:
+    class Held(Named):
+        async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while (request := await read_request(reader)) is not None:
+                self.asked.append(request)
+                await go_on.wait()
+                writer.write(response(body=b"done"))
+
+    go_on, held = asyncio.Event(), Held("held")
+    async with fleet(held, max_connections=2, max_pending=2) as running:
+        asking = [asyncio.ensure_future(running.get("/public/x")) for _ in range(5)]
+        done, _ = await asyncio.wait(asking, return_when=asyncio.FIRST_COMPLETED)
+        answer: Answer = done.pop().result()
+        assert (answer.status, answer.json["code"], answer.value("retry-after")) == (503, "overloaded", "1")
+        while len(held.asked) < 2:
+            await asyncio.sleep(0)
+        go_on.set()
+        assert sorted(one.status for one in await asyncio.gather(*asking)) == [200, 200, 200, 200, 503]
+        assert len(held.asked) == 4
+
+
+async def test_a_websocket_is_dialled_elsewhere_too_and_counts_as_one_under_way() -> None:
+    class Sockets(Named):
+        async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self.asked.append(await read_request(reader))  # type: ignore[arg-type]
+            writer.write(SWITCHED)
+            await reader.read()
+
+    async with fleet(None, Sockets("sockets"), max_connections=1) as running:
+        pools = running.app.listener.deps.upstreams["api"].pools
+        writers = []
+        for _ in range(3):
+            reader, writer = await running.connect()
+            writer.write(handshake("/public/x"))
+            assert (await read_answer_head(reader)).startswith(b"HTTP/1.1 101")
+            writers.append(writer)
+        assert pools[1].standing.live == 3
+        for writer in writers:
+            writer.close()
+
+
+async def read_answer_head(reader: asyncio.StreamReader) -> bytes:
+    return await reader.readuntil(b"\r\n\r\n")
+
+
+async def test_keep_alive_goes_on_behind_a_503_of_our_own() -> None:
+    async with fleet(None, breaker={"failures": 1}, retries={"attempts": 0}) as running:
+        reader, writer = await running.connect()
+        for status in (502, 503, 503):
+            writer.write(b"GET /public/x HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert (await read_answer(reader)).status == status
+        writer.close()
+
+
+# --- from one configuration to the next ---------------------------------------------------------------------------
+
+
+def upstream(*ports: int, **settings: Any) -> Upstream:
+    return Upstream("api", tuple(Endpoint("127.0.0.1", port) for port in ports), **settings)
+
+
+@pytest.fixture
+async def upstreams() -> AsyncIterator[Upstreams]:
+    both = Upstreams(Deadlines(Clock(100.0)), on_event=lambda *_, **__: None)
+    yield both
+    both.close()
+
+
+async def test_what_did_not_change_lives_on(upstreams: Upstreams) -> None:
+    before = upstreams.adopt([upstream(1, 2)])["api"]
+    assert upstreams.adopt([upstream(1, 2)])["api"] is before
+    wider = upstreams.adopt([upstream(2, 3)])["api"]
+    assert wider.pools[0] is before.pools[1]
+    slower = upstreams.adopt([upstream(2, 3, response_s=1)])["api"]
+    assert (slower is wider, slower.pools) == (False, wider.pools)
+    stricter = upstreams.adopt([upstream(2, 3, breaker=BreakerPolicy(failures=1))])["api"]
+    assert not set(stricter.pools) & set(slower.pools)
+    assert [balancer.upstream for balancer in upstreams] == [stricter.upstream]
+
+
+async def test_the_only_endpoint_left_alone_is_nobody(upstreams: Upstreams) -> None:
+    balancer = upstreams.adopt([upstream(1, breaker=BreakerPolicy(failures=1))])["api"]
+    pool = balancer.choose()
+    assert balancer.choose(besides=(pool,)) is pool
+    balancer.failed(pool, "test")
+    with pytest.raises(NoHealthyEndpoint):
+        balancer.choose()
+    assert not balancer.is_up

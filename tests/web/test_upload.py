@@ -8,7 +8,7 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from gateway.errors import BadRequest, BodyTooLarge, RequestTimeout
-from gateway.web.upload import Upload
+from gateway.web.upload import REPLAY_BYTES, Upload
 
 
 class Patience:
@@ -65,16 +65,16 @@ async def test_no_body_has_no_framing() -> None:
 
 async def test_a_length_over_the_limit_is_refused_unread() -> None:
     upload = Upload(payload(end=False), Patience(), length=11, chunked=False)
-    upload.admit(11)
-    upload.admit(0)
+    upload.admit(11, keep=False)
+    upload.admit(0, keep=False)
     with pytest.raises(BodyTooLarge):
-        upload.admit(10)
+        upload.admit(10, keep=False)
 
 
 async def test_chunks_are_counted_as_they_come() -> None:
     stream, patience = payload(b"12345", end=False), Patience()
     upload = Upload(stream, patience, length=None, chunked=True)
-    upload.admit(9)
+    upload.admit(9, keep=False)
     assert await upload.read() == b"12345"
     stream.feed_data(b"67890")
     with pytest.raises(BodyTooLarge):
@@ -85,7 +85,7 @@ async def test_chunks_are_counted_as_they_come() -> None:
 async def test_the_body_is_asked_for_once_and_only_when_read() -> None:
     patience = Patience()
     upload = Upload(payload(b"x", end=False), patience, length=2, chunked=False, awaited=True)
-    upload.admit(10)
+    upload.admit(10, keep=False)
     assert patience.asked == 0
     await upload.read()
     assert patience.asked == 1
@@ -106,3 +106,20 @@ async def test_what_ends_the_waiting_is_told_apart() -> None:
     gone.break_off(ConnectionResetError("client gone"))
     with pytest.raises(ConnectionError):
         await gone.read()
+
+
+async def test_a_little_that_was_read_is_kept_for_another_try() -> None:
+    upload = Upload(payload(b"he", end=False), Patience(), length=None, chunked=True)
+    upload.admit(0, keep=True)
+    assert upload.replayable
+    assert await upload.read() == b"he"
+    assert (upload.kept, upload.replayable) == ([b"he"], True)
+
+
+@pytest.mark.parametrize(("keep", "size"), [(False, 1), (True, REPLAY_BYTES + 1)], ids=["not-asked-for", "too-much"])
+async def test_what_was_not_kept_cannot_be_sent_again(keep: bool, size: int) -> None:
+    upload = Upload(payload(b"x" * size, end=False), Patience(), length=None, chunked=True)
+    upload.admit(0, keep=keep)
+    assert upload.replayable  # nothing was read yet
+    await upload.read()
+    assert (upload.kept, upload.replayable) == (None, False)

@@ -13,7 +13,7 @@ from gateway.core.frames import close_frame
 from tests.fakes.gateway import APP, Running, gateway, read_answer
 from tests.fakes.upstream import ScriptedUpstream, read_request, response
 from tests.fakes.websocket import ACCEPT, KEY, SWITCHED, handshake
-from tests.net.test_upstreams import _trusting, self_signed
+from tests.net.test_pool import _trusting, self_signed
 
 SMUGGLED = b"GET /public/smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
 MUCH = bytes(range(256)) * 8192  # 2 MiB
@@ -303,7 +303,7 @@ async def test_an_upstream_may_speak_tls_which_cannot_be_half_closed(
         writer.close()
 
     over, got = asyncio.Event(), list[bytes]()
-    monkeypatch.setattr("gateway.net.upstreams._tls", _trusting)
+    monkeypatch.setattr("gateway.net.pool._tls", _trusting)
     server = await asyncio.start_server(serves, "127.0.0.1", 0, ssl=self_signed(tmp_path))
     port = server.sockets[0].getsockname()[1]
     async with gateway(port, upstreams={"api": {"url": f"https://127.0.0.1:{port}"}}) as running:
