@@ -50,21 +50,14 @@ class Standing:
     """What is known of an endpoint: requests under way, failures in a row, whether and how it may be used.
 
     A breaker that is open closes by a single request, the probe, once `open_s` is over: its success gives the endpoint
-    back, a failure doubles the pause. Times are seconds of one monotonic clock.
+    back, a failure doubles the pause. Where nobody listened, the pause is over as soon as somebody does (`reached`).
+    Times are seconds of one monotonic clock.
     """
 
     __slots__ = (
-        "_opened",
-        "_policy",
-        "_streak",
-        "back_at",
-        "failures",
-        "live",
-        "open_until",
-        "probing",
+        "_opened", "_policy", "_streak", "back_at", "failures", "live", "open_until", "probing", "unreachable", "weight",
         "well",
-        "weight",
-    )
+    )  # fmt: skip
 
     def __init__(self, policy: BreakerPolicy, weight: int = 1) -> None:
         self._policy = policy
@@ -72,6 +65,7 @@ class Standing:
         self.live = 0  # requests under way, open sockets and streams too
         self.failures = 0  # in a row
         self.open_until = 0.0  # 0: the breaker is closed
+        self.unreachable = False  # the last failure was that nobody listened
         self.probing = False  # the one request that a half-open breaker lets through is under way
         self.well = True  # as the health checks say
         self.back_at = float("-inf")  # when it was last given back
@@ -109,9 +103,10 @@ class Standing:
             self.back_at = now
         return was_open
 
-    def failed(self, now: float) -> bool:
+    def failed(self, now: float, *, unreachable: bool = False) -> bool:
         """Note a request without an answer; say whether the endpoint is left alone from now on."""
         self.failures += 1
+        self.unreachable = unreachable
         policy = self._policy
         if not policy.failures or self.failures < policy.failures or now < self.open_until:
             return False
@@ -120,6 +115,14 @@ class Standing:
         first, self.open_until = not self.open_until, now + policy.open_s * min(2.0**self._opened, LONGEST_OPEN)
         self._opened = min(self._opened + 1, 16)
         return first
+
+    def may_knock(self, now: float) -> bool:
+        """Say whether it is worth a look if somebody listens there again."""
+        return self.unreachable and now < self.open_until
+
+    def reached(self, now: float) -> None:
+        """Note that somebody listens: the next request may be the probe, however long the pause was to be."""
+        self.open_until = min(self.open_until, now)
 
     def checked(self, now: float, policy: HealthPolicy, *, good: bool) -> bool:
         """Note a health check's outcome; say whether it changed what is thought of the endpoint."""

@@ -145,7 +145,7 @@ async def _attempt(
         # Who answers nonsense, or breaks off, is there: a request that always does this to it must not take it away.
         if wire is not None and (wire.got_bytes or wire.stale):
             raise
-        balancer.failed(pool, fault.detail)
+        balancer.failed(pool, fault)
         hung = wire is not None and isinstance(fault, UpstreamTimeout)
         if hung or not _may_repeat(balancer, outbound, client.upload, made, sent=wire is not None):
             raise

@@ -1,6 +1,7 @@
-"""Asking endpoints whether they are well: a GET at an interval, each on a connection of its own.
+"""Asking endpoints whether they are well, where that is configured, and whether they are there again.
 
-A connection of its own also finds an endpoint that answers on open connections but accepts no new ones.
+Each question has a connection of its own: that also finds an endpoint that answers on open connections but accepts no
+new ones.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from gateway.net.deadlines import Deadlines
 from gateway.net.pool import Pool
 
 QUESTION = b"GET %b HTTP/1.1\r\nHost: %b\r\nUser-Agent: gateway-health\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+KNOCK_S = 1.0  # between two knocks, and for an answer to one
 
 
 class Changed(Protocol):
@@ -69,5 +71,42 @@ class HealthChecks:
     def stop(self) -> None:
         """Ask no more."""
         self._deadlines.unwatch(self)
+        for task in tuple(self._tasks.values()):
+            task.cancel()
+
+
+class Knocking:
+    """Looks whether somebody listens again where nobody did.
+
+    A service that was restarted is back within a second or two, and not only when the breaker's pause, made for one
+    that is there and fails, is over.
+    """
+
+    __slots__ = ("_deadlines", "_due", "_tasks")
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self._deadlines = deadlines
+        self._due: dict[Pool, float] = {}
+        self._tasks: dict[Pool, asyncio.Task[None]] = {}
+
+    def at(self, pool: Pool) -> None:
+        """Knock at this one, unless that was done just now."""
+        now = self._deadlines.now
+        if pool not in self._tasks and now >= self._due.get(pool, 0.0):
+            self._due[pool] = now + KNOCK_S
+            self._tasks[pool] = asyncio.get_running_loop().create_task(self._knock(pool))
+
+    async def _knock(self, pool: Pool) -> None:
+        try:
+            wire = await pool.open_aside(KNOCK_S)
+        except GatewayError:
+            return
+        finally:
+            del self._tasks[pool]
+        wire.abort()
+        pool.standing.reached(self._deadlines.now)
+
+    def stop(self) -> None:
+        """Knock no more."""
         for task in tuple(self._tasks.values()):
             task.cancel()

@@ -6,9 +6,9 @@ from typing import Any
 
 from gateway.core.balance import Budget, choose, pause_s
 from gateway.core.model import Upstream
-from gateway.errors import NoHealthyEndpoint
+from gateway.errors import GatewayError, NoHealthyEndpoint, UpstreamRefused
 from gateway.net.deadlines import Deadlines
-from gateway.net.health import HealthChecks
+from gateway.net.health import HealthChecks, Knocking
 from gateway.net.pool import Pool
 
 Told = Callable[..., None]
@@ -17,7 +17,18 @@ Told = Callable[..., None]
 class Balancer:
     """An upstream's endpoints, each with its connections and its standing."""
 
-    __slots__ = ("_checks", "_deadlines", "_on_event", "_only", "_rng", "budget", "pools", "retried", "upstream")
+    __slots__ = (
+        "_checks",
+        "_deadlines",
+        "_knocking",
+        "_on_event",
+        "_only",
+        "_rng",
+        "budget",
+        "pools",
+        "retried",
+        "upstream",
+    )
 
     def __init__(
         self, upstream: Upstream, pools: tuple[Pool, ...], deadlines: Deadlines, on_event: Told,
@@ -28,6 +39,7 @@ class Balancer:
         self.retried = 0  # requests that were tried again
         self._deadlines, self._on_event, self._rng = deadlines, on_event, rng
         self._only = pools[0] if len(pools) == 1 else None
+        self._knocking = Knocking(deadlines)
         self._checks = HealthChecks(upstream, pools, deadlines, self._changed) if upstream.health.path else None
         if self._checks is None:
             for pool in pools:
@@ -63,10 +75,10 @@ class Balancer:
         if pool.standing.succeeded(self._deadlines.now):
             self._changed(pool, up=True, why="it answered again")
 
-    def failed(self, pool: Pool, why: str | None) -> None:
+    def failed(self, pool: Pool, why: GatewayError) -> None:
         """Note that a request was not answered."""
-        if pool.standing.failed(self._deadlines.now):
-            self._changed(pool, up=False, why=why or "no answer")
+        if pool.standing.failed(self._deadlines.now, unreachable=isinstance(why, UpstreamRefused)):
+            self._changed(pool, up=False, why=why.detail or why.code)
 
     def _changed(self, pool: Pool, *, up: bool, why: str) -> None:
         event, level = ("endpoint_up", "info") if up else ("endpoint_down", "warning")
@@ -74,12 +86,16 @@ class Balancer:
 
     def sweep(self) -> None:
         """Do what is due from time to time."""
-        self.budget.turn(self._deadlines.now)
+        now = self._deadlines.now
+        self.budget.turn(now)
         for pool in self.pools:
             pool.refresh_addresses()
+            if pool.standing.may_knock(now):
+                self._knocking.at(pool)
 
     def stop(self) -> None:
-        """Ask endpoints no more whether they are well."""
+        """Ask endpoints no more whether they are well or there."""
+        self._knocking.stop()
         if self._checks is not None:
             self._checks.stop()
 

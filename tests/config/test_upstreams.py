@@ -1,6 +1,7 @@
 import pytest
 
 from gateway.config.upstreams import read_prefix
+from gateway.core.balance import BreakerPolicy, HealthPolicy, RetryPolicy
 from tests.config.files import findings, loaded, only, written
 
 
@@ -24,8 +25,33 @@ def test_an_upstream_is_as_written():
     assert (made.connect_s, made.response_s, made.idle_s) == (1, 2, 3)
 
 
+def test_several_targets_share_everything_but_address_and_weight():
+    made = upstream(
+        "{targets: [{url: 'http://10.0.0.1:1/v1'}, {url: 'https://b.example/v1/', weight: 3}, {url: 'http://[::1]/v1'}]}"
+    )
+    assert [(end.label, end.tls, end.weight, end.authority) for end in made.endpoints] == [
+        ("10.0.0.1:1", False, 1, b"10.0.0.1:1"),
+        ("b.example:443", True, 3, b"b.example"),
+        ("[::1]:80", False, 1, b"[::1]"),
+    ]
+    assert made.base_path == b"/v1"
+
+
+def test_what_is_thought_of_endpoints_is_as_written():
+    made = upstream(
+        "{url: http://a, retries: {attempts: 3, budget_percent: 5}, breaker: {failures: 2, open_s: 7}, max_connections: 9,"
+        " health: {path: '/up?deep', interval_s: 1, timeout_s: 0.5, unhealthy_after: 4, healthy_after: 2}, max_pending: 8}"
+    )
+    assert (made.retries, made.breaker) == (RetryPolicy(3, 5), BreakerPolicy(2, 7))
+    assert made.health == HealthPolicy("/up?deep", 1, 0.5, 4, 2)
+    assert (made.max_connections, made.max_pending) == (9, 8)
+
+
 def test_defaults_are_the_contracts():
     made = upstream("{url: http://127.0.0.1:3000}")
+    assert (made.retries, made.breaker) == (RetryPolicy(1, 20), BreakerPolicy(5, 10))
+    assert made.health == HealthPolicy(None, 5, 2, 3, 1)
+    assert (made.max_connections, made.max_pending) == (512, 1024)
     assert (made.preserve_host, made.identity, made.forward_token) == (True, True, False)
     assert (made.connect_s, made.response_s, made.idle_s) == (5, 30, 300)
     assert made.endpoints[0].authority == b"127.0.0.1:3000"
@@ -41,6 +67,36 @@ def test_defaults_are_the_contracts():
         pytest.param("{api: {targets: [{url: nonsense}]}}", "upstreams.api.targets[0].url", "must begin", id="target"),
         pytest.param(
             "{api: {targets: [{weight: 2}]}}", "upstreams.api.targets[0].url", "is missing", id="target-without"
+        ),
+        pytest.param(
+            "{api: {targets: [{url: http://a}, {url: http://b/v1}]}}",
+            "upstreams.api.targets[1].url",
+            "another path",
+            id="other-path",
+        ),
+        pytest.param(
+            "{api: {targets: [{url: http://a}, {url: 'http://a:80'}]}}",
+            "upstreams.api.targets[1].url",
+            "same address as upstreams.api.targets[0].url",
+            id="twice",
+        ),
+        pytest.param(
+            "{api: {targets: [{url: http://a, weight: 0}, {url: http://b, weight: 0}]}}",
+            "upstreams.api.targets[0].weight",
+            "no target has a weight",
+            id="no-weight",
+        ),
+        pytest.param(
+            "{api: {url: http://a, health: {path: health}}}", "upstreams.api.health.path", "must be a path", id="health"
+        ),
+        pytest.param(
+            '{api: {url: http://a, health: {path: "/a b"}}}', "upstreams.api.health.path", "must be a path", id="blank"
+        ),
+        pytest.param(
+            "{api: {url: http://a, health: {path: /up, healthy_after: 0}}}",
+            "upstreams.api.health",
+            "count from 1",
+            id="count",
         ),
         pytest.param("{api: {url: http://169.254.1.1}}", "upstreams.api.url", "link-local", id="link-local"),
         pytest.param("{api: {url: 'http://u:p@h'}}", "upstreams.api.url", "user or password", id="password"),

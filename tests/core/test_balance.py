@@ -125,6 +125,24 @@ def test_the_pause_is_the_first_one_again_after_a_steady_time():
     assert failing.open_until == NOW + 80 + 61 + 10
 
 
+def test_where_nobody_listened_the_pause_ends_when_somebody_does():
+    failing = standing()
+    for _ in range(3):
+        failing.failed(NOW, unreachable=True)
+    assert failing.may_knock(NOW + 1)
+    failing.reached(NOW + 1)
+    assert failing.may_take(NOW + 1)
+    assert not failing.may_knock(NOW + 1)
+    assert not failing.is_up  # until a request was answered
+
+
+def test_nobody_knocks_at_one_that_is_there_and_fails():
+    assert not opened().may_knock(NOW + 1)
+    closed = standing()
+    closed.failed(NOW, unreachable=True)
+    assert not closed.may_knock(NOW)
+
+
 # --- health checks ------------------------------------------------------------------------------------------------
 
 HEALTH = HealthPolicy("/health", unhealthy_after=3, healthy_after=2)

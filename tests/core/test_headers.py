@@ -17,6 +17,7 @@ from gateway.core.headers import (
     WATCHED,
     ClientFields,
     FieldRules,
+    Outbound,
     build_outbound,
     folded,
     refuse_repeated,
@@ -372,3 +373,24 @@ def test_sub_protocols_of_no_websocket_go_nowhere():
     assert offered(upgrade=False) == [
         "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: k", "Sec-WebSocket-Extensions: permessage-deflate",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("preserve", "host"), [(True, b"gw.example.com"), (False, b"two.internal")])
+def test_another_endpoint_gets_its_own_host_where_that_is_asked_for(preserve, host):
+    ends = (
+        Endpoint("one.internal", 80, authority=b"one.internal"),
+        Endpoint("two.internal", 80, authority=b"two.internal"),
+    )
+    route = Route("r", PathPattern.read("/*"), Upstream("api", ends, preserve_host=preserve))
+    first = host if preserve else b"one.internal"
+    made = Outbound("GET", b"GET /a HTTP/1.1\r\nHost: %b\r\nHost-Of: x" % first, route)
+    assert made.head_for(ends[0]) == made.head
+    assert made.head_for(ends[1]) == b"GET /a HTTP/1.1\r\nHost: %b\r\nHost-Of: x" % host
+
+
+@pytest.mark.parametrize(("method", "key", "may"), [("GET", False, True), ("POST", False, False), ("POST", True, True)])
+def test_what_goes_on_knows_whether_it_may_be_repeated(method, key, may):
+    request = inbound(seen={"idempotency-key": b"1"} if key else {})._replace(method=method)
+    forwarding(request.header, TRUSTED)
+    assert build_outbound(request, ROUTE, None, OURS).repeatable is may
+    assert RULES.read([(b"Idempotency-Key", b"1")]).fields == [b"\r\nIdempotency-Key: ", b"1"]

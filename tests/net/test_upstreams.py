@@ -11,7 +11,7 @@ import pytest
 
 from gateway.core.balance import BreakerPolicy
 from gateway.core.model import Endpoint, Upstream
-from gateway.errors import NoHealthyEndpoint
+from gateway.errors import NoHealthyEndpoint, UpstreamTimeout
 from gateway.net.deadlines import Deadlines
 from gateway.net.upstreams import Upstreams
 from tests.fakes.gateway import Answer, Clock, Running, gateway, read_answer
@@ -205,6 +205,23 @@ async def test_an_endpoint_that_is_back_is_used_again() -> None:
                 assert await events(running) == [("endpoint_down", label), ("endpoint_up", label)]
 
 
+async def test_a_service_that_was_restarted_is_back_before_the_pause_is_over() -> None:
+    port = free_port()
+    settings = {"url": f"http://127.0.0.1:{port}", "breaker": {"failures": 1, "open_s": 1000}}
+    async with gateway(0, upstreams={"api": settings}) as running:
+        assert [(await running.get("/public/x")).status for _ in range(2)] == [502, 503]
+        knocking = running.app.listener.deps.upstreams["api"]._knocking
+        running.pass_time(1.1)
+        await asyncio.wait(knocking._tasks.values())
+        assert (await running.get("/public/x")).status == 503
+        async with ScriptedUpstream(Named("back"), port=port):
+            running.pass_time(0.5)
+            assert not knocking._tasks  # once a second
+            running.pass_time(0.6)
+            await asyncio.wait(knocking._tasks.values())
+            assert await bodies(running, 2) == ["back", "back"]
+
+
 async def test_a_time_out_counts_against_an_endpoint_but_is_not_tried_again() -> None:
     class Silent(Named):
         async def __call__(self, reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
@@ -351,7 +368,7 @@ async def test_the_only_endpoint_left_alone_is_nobody(upstreams: Upstreams) -> N
     balancer = upstreams.adopt([upstream(1, breaker=BreakerPolicy(failures=1))])["api"]
     pool = balancer.choose()
     assert balancer.choose(besides=(pool,)) is pool
-    balancer.failed(pool, "test")
+    balancer.failed(pool, UpstreamTimeout())
     with pytest.raises(NoHealthyEndpoint):
         balancer.choose()
     assert not balancer.is_up
