@@ -57,7 +57,7 @@ class Balancer:
                 return only
         elif chosen := self._chosen(besides, now):
             return chosen
-        raise NoHealthyEndpoint(detail=f"{self.upstream.name}: no endpoint may be used")
+        raise NoHealthyEndpoint  # without a detail for the log: it has told that each is down, and requests may be many
 
     def _chosen(self, besides: tuple[Pool, ...], now: float) -> Pool | None:
         others = [pool for pool in self.pools if pool not in besides] if besides else self.pools
