@@ -50,13 +50,13 @@ class Standing:
     """What is known of an endpoint: requests under way, failures in a row, whether and how it may be used.
 
     A breaker that is open closes by a single request, the probe, once `open_s` is over: its success gives the endpoint
-    back, a failure doubles the pause. Where nobody listened, the pause is over as soon as somebody does (`reached`).
+    back, a failure doubles the pause. Where nobody listened, it is given back as soon as somebody does (`reached`).
     Times are seconds of one monotonic clock.
     """
 
     __slots__ = (
-        "_opened", "_policy", "_streak", "back_at", "failures", "live", "open_until", "probing", "unreachable", "weight",
-        "well",
+        "_opened", "_policy", "_streak", "back_at", "failures", "live", "open_until", "probing", "unreachable",
+        "weight", "well",
     )  # fmt: skip
 
     def __init__(self, policy: BreakerPolicy, weight: int = 1) -> None:
@@ -120,9 +120,13 @@ class Standing:
         """Say whether it is worth a look if somebody listens there again."""
         return self.unreachable and now < self.open_until
 
-    def reached(self, now: float) -> None:
-        """Note that somebody listens: the next request may be the probe, however long the pause was to be."""
-        self.open_until = min(self.open_until, now)
+    def reached(self, now: float) -> bool:
+        """Note that somebody listens there; say whether this gives it back. One more failure takes it out again."""
+        if not self.may_knock(now):
+            return False
+        self.open_until, self.back_at = 0.0, now
+        self.failures = max(self._policy.failures - 1, 0)
+        return True
 
     def checked(self, now: float, policy: HealthPolicy, *, good: bool) -> bool:
         """Note a health check's outcome; say whether it changed what is thought of the endpoint."""

@@ -82,10 +82,10 @@ class Knocking:
     that is there and fails, is over.
     """
 
-    __slots__ = ("_deadlines", "_due", "_tasks")
+    __slots__ = ("_changed", "_deadlines", "_due", "_tasks")
 
-    def __init__(self, deadlines: Deadlines) -> None:
-        self._deadlines = deadlines
+    def __init__(self, deadlines: Deadlines, changed: Changed) -> None:
+        self._deadlines, self._changed = deadlines, changed
         self._due: dict[Pool, float] = {}
         self._tasks: dict[Pool, asyncio.Task[None]] = {}
 
@@ -104,7 +104,8 @@ class Knocking:
         finally:
             del self._tasks[pool]
         wire.abort()
-        pool.standing.reached(self._deadlines.now)
+        if pool.standing.reached(self._deadlines.now):
+            self._changed(pool, up=True, why="somebody listens there again")
 
     def stop(self) -> None:
         """Knock no more."""

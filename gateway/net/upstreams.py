@@ -39,7 +39,7 @@ class Balancer:
         self.retried = 0  # requests that were tried again
         self._deadlines, self._on_event, self._rng = deadlines, on_event, rng
         self._only = pools[0] if len(pools) == 1 else None
-        self._knocking = Knocking(deadlines)
+        self._knocking = Knocking(deadlines, self._changed)
         self._checks = HealthChecks(upstream, pools, deadlines, self._changed) if upstream.health.path else None
         if self._checks is None:
             for pool in pools:

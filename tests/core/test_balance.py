@@ -125,15 +125,16 @@ def test_the_pause_is_the_first_one_again_after_a_steady_time():
     assert failing.open_until == NOW + 80 + 61 + 10
 
 
-def test_where_nobody_listened_the_pause_ends_when_somebody_does():
+def test_where_nobody_listened_it_is_given_back_when_somebody_does():
     failing = standing()
     for _ in range(3):
         failing.failed(NOW, unreachable=True)
     assert failing.may_knock(NOW + 1)
-    failing.reached(NOW + 1)
+    assert failing.reached(NOW + 1)
     assert failing.may_take(NOW + 1)
-    assert not failing.may_knock(NOW + 1)
-    assert not failing.is_up  # until a request was answered
+    assert (failing.is_up, failing.share(NOW + 1)) == (True, 0.1)
+    assert not failing.reached(NOW + 1)  # no news
+    assert failing.failed(NOW + 2)  # the very next failure counts
 
 
 def test_nobody_knocks_at_one_that_is_there_and_fails():
