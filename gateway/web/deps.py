@@ -14,6 +14,7 @@ from gateway.core.routing import RouteTable
 from gateway.core.verify import TokenPolicy
 from gateway.net.jwks import KeySource
 from gateway.net.upstreams import Upstreams
+from gateway.web.rates import Rates
 
 T = TypeVar("T")
 
@@ -94,6 +95,7 @@ class Deps:
     issuer: Issuer | None  # None: every route is public
     identity: IdentityPolicy
     verified: VerifiedTokens
+    rates: Rates | None  # None: nothing is limited
     upstreams: Upstreams
     own_paths: frozenset[str]
     trusted_proxies: tuple[Network, ...]
