@@ -78,7 +78,7 @@ class _Table:
         """Look at the next few buckets and drop the full ones, which are as good as none; say how many."""
         states, ticks = self.states, now * self._count
         if not self._round:
-            self._round = list(states)
+            self._round = list(reversed(states))  # taken from its end: the oldest first
         turn, self._round[-most:] = self._round[-most:], []
         full = [place for place in turn if states.get(place, ticks + 1) <= ticks]
         for place in full:
