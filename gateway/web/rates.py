@@ -21,7 +21,7 @@ from gateway.core.limits import (
     retry_after_s,
     spend,
     tell,
-)  # fmt: skip
+)
 from gateway.core.model import Header, Principal
 from gateway.core.routing import Route
 from gateway.errors import RateLimited

@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.fakes.clerk import FakeClerk
 from tests.fakes.gateway import APP, Answer, Running, gateway, read_answer
 from tests.fakes.upstream import Echo, ScriptedUpstream
-from tests.fakes.websocket import handshake
+from tests.fakes.websocket import Server, handshake
+from tests.fakes.websocket import behind as socket_server
 
 ROUTES = [
     {"name": "public", "path": "/public/*", "upstream": "api", "auth": "public"},
@@ -344,6 +346,20 @@ async def test_a_websocket_is_a_request_and_its_refusal_closes_the_connection(
         assert await reader.read() == b""
         writer.close()
     assert len(echo.requests) == asked
+
+
+async def test_an_open_socket_counts_once_however_much_is_said_on_it() -> None:
+    async with socket_server(Server(), rate_limits={"by_ip": "2/h"}) as (running, session):
+        async with session.ws_connect("/public/ws") as socket:
+            for number in range(20):
+                await socket.send_str(str(number))
+                assert (await socket.receive()).data == str(number)
+            assert (await running.get("/public/x")).status != 429
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await session.ws_connect("/public/ws")
+            assert refused.value.status == 429
+            await socket.send_str("still here")
+            assert (await socket.receive()).data == "still here"
 
 
 async def test_while_draining_an_upgrade_is_told_so_and_not_counted(echo: Echo) -> None:
