@@ -6,7 +6,7 @@ The house, from the top; imports point down only:
     ops         what commands do beside serving: check, dev
     web         client connections, the order of stages, answers, own addresses, the composition root (`web/app`)
     net         key sets, and the upstream side: connections, pools, one exchange; tunnels of upgraded connections
-    core        every decision, as plain functions: routes, CORS, credentials, tokens, rules, headers
+    core        every decision, as plain functions: routes, CORS, credentials, tokens, rules, rates, headers
     errors      what can be refused, and how that is answered
 
     config      YAML and environment to one frozen `Config`; read by `web/app`, `ops` and `cli`

@@ -4,9 +4,10 @@
     ├── BadRequest 400            ├── RequestTimeout 408        ├── UpstreamRefused 502
     ├── MissingCredential 401     ├── BodyTooLarge 413          ├── BadUpstreamResponse 502
     ├── InvalidToken 401          ├── ExpectationFailed 417     ├── KeysUnavailable 503
-    ├── Forbidden 403             ├── HeadersTooLarge 431       ├── NoHealthyEndpoint 503
-    ├── NoRoute 404               ├── InternalError 500         ├── Overloaded 503
-    └── MethodNotAllowed 405      └── UpstreamTimeout 504       └── Draining 503
+    ├── Forbidden 403             ├── RateLimited 429           ├── NoHealthyEndpoint 503
+    ├── NoRoute 404               ├── HeadersTooLarge 431       ├── Overloaded 503
+    └── MethodNotAllowed 405      ├── InternalError 500         ├── Draining 503
+                                  └── UpstreamTimeout 504
 
 A class fixes its status and public code; an instance carries a public reason from a closed list and, where it helps, a
 detail for the log alone. Only `web/respond.py` turns one into an answer. `ConfigError` never reaches a client.
@@ -21,7 +22,7 @@ class GatewayError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     title: ClassVar[str] = "Internal Server Error"
-    retry_after_s: ClassVar[int | None] = None
+    retry_after_s: int | None = None
 
     def __init__(self, reason: str | None = None, *, detail: str | None = None) -> None:
         super().__init__(reason or self.code)
@@ -85,6 +86,19 @@ class ExpectationFailed(GatewayError):
     """An `Expect` other than 100-continue (RFC 9110 §10.1.1)."""
 
     status, code, title = 417, "expectation_failed", "Expectation Failed"
+
+
+class RateLimited(GatewayError):
+    """Called too often; `reason` says who was counted, the rest how it stands with the bucket that is empty."""
+
+    status, code, title = 429, "rate_limited", "Too Many Requests"
+
+    def __init__(
+        self, reason: str | None = None, *, limit: int = 0, remaining: int = 0, reset_s: int = 1, retry_after_s: int = 1
+    ) -> None:
+        super().__init__(reason)
+        self.limit, self.remaining, self.reset_s = limit, remaining, reset_s
+        self.retry_after_s = retry_after_s
 
 
 class HeadersTooLarge(GatewayError):

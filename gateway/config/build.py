@@ -7,6 +7,7 @@ from gateway.config.cors import build_cors
 from gateway.config.findings import Path, Report
 from gateway.config.identity import build_identity
 from gateway.config.model import Config, LogPolicy
+from gateway.config.rates import build_rates
 from gateway.config.review import review_routes, review_upstreams
 from gateway.config.routes import Surroundings, build_routes
 from gateway.config.schema import Settings
@@ -37,6 +38,7 @@ def build(settings: Settings, report: Report) -> Config:
         routes=routes,
         cors=cors,
         identity=build_identity(settings.identity, report),
+        rates=build_rates(settings.rate_limits, ("rate_limits",), report),
         limits=Limits(**settings.limits.model_dump()),
         logs=LogPolicy(**settings.logs.model_dump()),
         drain_s=settings.drain_s,

@@ -8,6 +8,7 @@ from gateway.core.cors import CorsPolicy
 from gateway.core.credentials import CredentialPolicy
 from gateway.core.forwarding import Network
 from gateway.core.identity import IdentityPolicy
+from gateway.core.limits import RatePolicy
 from gateway.core.model import Limits
 from gateway.core.routing import Route
 from gateway.core.verify import KeySet, TokenPolicy
@@ -45,6 +46,7 @@ class Config:
     routes: tuple[Route, ...]
     cors: CorsPolicy | None
     identity: IdentityPolicy
+    rates: RatePolicy
     limits: Limits
     logs: LogPolicy
     drain_s: float

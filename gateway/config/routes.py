@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from gateway.config.cors import build_cors, check_methods
 from gateway.config.findings import Path, Report, closest, did_you_mean
+from gateway.config.rates import build_rates, check_counted
 from gateway.config.schema import Require, RouteSection, Settings
 from gateway.config.upstreams import NAME, NAME_RULE, read_prefix
 from gateway.config.urls import read_host
@@ -64,6 +65,8 @@ def _route(section: RouteSection, name: str, path: Path, around: Surroundings, r
         cors = build_cors(section.cors, (*path, "cors"), report)
     check_methods(section.methods, (*path, "methods"), report)
     _check_credentials(section, require, path, report)
+    rates = build_rates(section.rate_limit, (*path, "rate_limit"), report)
+    check_counted(rates, section.auth, (*path, "rate_limit"), report)
     if upstream is None or paths is None:
         return None
     timeouts = section.timeouts
@@ -86,6 +89,7 @@ def _route(section: RouteSection, name: str, path: Path, around: Surroundings, r
         idle_s=timeouts.idle_s or upstream.idle_s,
         allow_encoded=frozenset(section.allow_encoded),
         forward_token=upstream.forward_token if section.forward_token is None else section.forward_token,
+        rates=rates,
     )
 
 

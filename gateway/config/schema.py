@@ -17,6 +17,7 @@ from gateway.config.types import (
     Plain,
     Port,
     Rate,
+    RateLimit,
     Real,
     Seconds,
     Section,
@@ -98,7 +99,7 @@ class RouteSection(Section):
     timeouts: RouteTimeouts = setting(RouteTimeouts(), "Where it differs from the upstream's")
     max_body_bytes: Whole | None = setting(None, "Bytes of a request body; 0 = unlimited; default: limits.body_bytes")
     cors: CorsSection | None = setting(None, "Replaces the whole of the general cors; null turns it off")
-    rate_limit: Rate | None = setting(None, 'Such as "100/s" or "1000/min burst 200"')
+    rate_limit: RateLimit | None = setting(None, 'Per caller, such as "100/s" or "1000/min burst 200"; or by_ip, …')
     stream_max_age_s: Seconds | None = setting(None, "Seconds a stream may live")
     allow_encoded: AllowEncoded = setting((), "Ambiguous spellings the upstream reads as the gateway does")
     allow_pending: Flag = setting(False, "Take sessions whose tasks are still open")

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
+from gateway.core.limits import RATE
+
 MAX_S = 31_536_000  # a year: beyond it somebody wrote milliseconds, and timers overflow
 
 
@@ -68,6 +70,16 @@ def _ages(value: Any) -> Any:
     return value if isinstance(value, Mapping) else {"first": value}
 
 
+def _rate(value: Any) -> Any:
+    if not isinstance(value, str) or RATE.fullmatch(value) is None:
+        raise ValueError('must be a rate: "100/s", or "1000/min burst 200"')
+    return value
+
+
+def _per_caller(value: Any) -> Any:
+    return value if isinstance(value, Mapping) else {"by_caller": value}
+
+
 def _workers(value: Any) -> Any:
     text = str(value)
     if (text != "auto" and not (text.isdecimal() and 1 <= int(text[:9]) <= 1024)) or isinstance(value, bool):
@@ -110,7 +122,7 @@ Workers = Annotated[int | Literal["auto"], BeforeValidator(_workers)]
 Plain = Annotated[Any, BeforeValidator(_plain_value)]
 PublishableKey = Annotated[str, AfterValidator(_publishable)]
 SecretKey = Annotated[SecretStr, AfterValidator(_secret)]
-Rate = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}/(s|min|h)( burst [1-9][0-9]{0,8})?$")]
+Rate = Annotated[str, Field(json_schema_extra={"pattern": f"^{RATE.pattern}$"}), BeforeValidator(_rate)]
 TokenType = Literal["session", "template", "api_key", "m2m", "oauth", "any"]
 TokenTypes = Annotated[tuple[TokenType, ...], BeforeValidator(_list)]
 AllowEncoded = Annotated[tuple[Literal["%2f", ";", "//"], ...], BeforeValidator(_list)]
@@ -124,3 +136,16 @@ class Ages(Section):
 
 
 MaxAge = Annotated[Ages, BeforeValidator(_ages)]
+
+
+class RouteRates(Section):
+    """How often one client may call a route."""
+
+    by_ip: Rate | None = setting(None, "By address, before verification; IPv6 by /64")
+    by_user: Rate | None = setting(None, "By user")
+    by_org: Rate | None = setting(None, "By organisation")
+    by_machine: Rate | None = setting(None, "By machine")
+    by_caller: Rate | None = setting(None, "By verified user or machine, else by address: what one text means")
+
+
+RateLimit = Annotated[RouteRates, BeforeValidator(_per_caller, json_schema_input_type=Rate | RouteRates)]

@@ -26,12 +26,8 @@ _MESSAGES = {
     "tuple_type": "must be a list",
     "dict_type": "must be a mapping",
     "model_type": "must be a mapping",
-    "string_pattern_mismatch": "must be a rate",
 }
-_REMEDIES = {
-    "string_type": "Put it in quotes",
-    "string_pattern_mismatch": 'Write "100/s" or "1000/min burst 200"',
-}
+_REMEDIES = {"string_type": "Put it in quotes"}
 
 
 def validated(tree: dict[str, Any], report: Report) -> Settings:

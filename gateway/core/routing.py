@@ -12,6 +12,7 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from gateway.core.cors import CorsPolicy
+from gateway.core.limits import RatePolicy
 from gateway.core.model import Upstream
 from gateway.core.policy import Admission, Requirement
 from gateway.errors import BadRequest, GatewayError, MethodNotAllowed, NoRoute
@@ -38,6 +39,7 @@ class CanonicalPath(NamedTuple):
 
 
 NO_ODDITIES: frozenset[str] = frozenset()
+NO_RATES = RatePolicy()
 NOWHERE = "\0"  # begins no canonical path
 
 
@@ -137,6 +139,7 @@ class Route:
     idle_s: float = 300.0
     allow_encoded: frozenset[str] = frozenset()
     forward_token: bool = False
+    rates: RatePolicy = NO_RATES  # its own, beside the general ones
 
     def takes(self, method: str) -> bool:
         """Say whether the route serves this method; GET includes HEAD (RFC 9110 §9.3.2)."""

@@ -18,6 +18,7 @@ from gateway.telemetry import LineWriter, Log, standard_output
 from gateway.web.deps import Deps, Issuer, VerifiedTokens
 from gateway.web.listener import Listener
 from gateway.web.local import PATHS, own_application
+from gateway.web.rates import MemoryBuckets, rates_of
 
 FIRST_KEYS_S = 5.0  # then it listens without: public routes work, `/readyz` says 503
 BACKLOG = 4096
@@ -42,6 +43,7 @@ class Gateway:
         self.deadlines = Deadlines(monotonic)
         self._monotonic, self._first_keys_s = monotonic, first_keys_s
         self._upstreams = Upstreams(self.deadlines, on_event=self.log.event)
+        self._buckets = MemoryBuckets(monotonic)
         self._session: aiohttp.ClientSession | None = None
         self._keys: KeySource | None = None
         self._own: web.AppRunner | None = None
@@ -71,6 +73,7 @@ class Gateway:
         )  # fmt: skip
         self.deadlines.on_sweep(self.listener.count_unread)
         self.deadlines.on_sweep(self.log.flush)
+        self.deadlines.on_sweep(self._buckets.sweep)
         self.deadlines.start()
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self.listener, config.host, config.port, backlog=BACKLOG)
@@ -113,6 +116,7 @@ class Gateway:
             identity=config.identity,
             verified=VerifiedTokens(),
             upstreams=self._upstreams.adopt({route.upstream for route in config.routes}),
+            rates=rates_of(config.rates, config.routes, self._buckets),
             own_paths=PATHS,
             trusted_proxies=config.trusted_proxies,
             log=self.log,

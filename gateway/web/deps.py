@@ -14,6 +14,7 @@ from gateway.core.routing import RouteTable
 from gateway.core.verify import TokenPolicy
 from gateway.net.jwks import KeySource
 from gateway.net.upstreams import Balancer
+from gateway.web.rates import Rates
 
 T = TypeVar("T")
 
@@ -95,6 +96,7 @@ class Deps:
     identity: IdentityPolicy
     verified: VerifiedTokens
     upstreams: Mapping[str, Balancer]  # by name
+    rates: Rates | None  # None: nothing is limited
     own_paths: frozenset[str]
     trusted_proxies: tuple[Network, ...]
     log: Events

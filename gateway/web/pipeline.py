@@ -13,6 +13,7 @@ from gateway.errors import GatewayError
 from gateway.net.exchange import Client, forward
 from gateway.web.deps import Deps
 from gateway.web.identify import identify
+from gateway.web.rates import Rates
 
 
 class Visitor(Client, Protocol):
@@ -48,7 +49,10 @@ async def handle(deps: Deps, client: Visitor, inbound: Inbound) -> None:
         require_consent(route, path)  # 400 ambiguous
     if inbound.upgrade:
         client.check_upgrade()  # 503 draining
-    identified = client.identified = await identify(deps, inbound, route)  # 401, 503
+    if deps.rates is None:
+        identified = client.identified = await identify(deps, inbound, route)  # 401, 503
+    else:
+        identified = await _identify_and_count(deps, deps.rates, client, inbound, route)  # 429 too
     authorise(identified.principal if identified else None, route.require)  # 403
     outbound = build_outbound(inbound, route, identified, ids)
     return await forward(deps.upstreams[route.upstream.name], client, outbound)  # 413, 502, 504
@@ -65,6 +69,25 @@ def _answered_preflight(deps: Deps, client: Visitor, inbound: Inbound, path: Can
         return False
     client.answer_preflight(preflight_fields(policy, inbound.header.seen))
     return True
+
+
+async def _identify_and_count(
+    deps: Deps, rates: Rates, client: Visitor, inbound: Inbound, route: Route
+) -> Identified | None:
+    """Identify between two counts: of the address first, since verifying costs; then of whoever it turns out to be."""
+    header = inbound.header
+    rates.spend_address(header, route)  # 429
+    try:
+        identified = client.identified = await identify(deps, inbound, route)  # 401, 503
+    except GatewayError as refused:
+        if refused.status < 500:  # keys that cannot be had are not the client's doing
+            rates.spend_unnamed(header, route)  # 429
+        raise
+    if identified is None:
+        rates.spend_unnamed(header, route)  # 429
+    else:
+        rates.spend_principal(route, identified.principal)  # 429
+    return identified
 
 
 def cors_of_unread(deps: Deps, method: str, target: str, seen: Mapping[str, bytes]) -> bytes:

@@ -4,7 +4,7 @@ from typing import Final
 
 import orjson
 
-from gateway.errors import GatewayError, MethodNotAllowed
+from gateway.errors import GatewayError, MethodNotAllowed, RateLimited
 from gateway.net.exchange import Answer
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -67,7 +67,7 @@ def problem(error: GatewayError, request_id: bytes) -> bytes:
 
 
 def refusal_fields(error: GatewayError) -> list[bytes]:
-    """Give the fields that a status asks for: WWW-Authenticate, Allow, Retry-After."""
+    """Give the fields that a status asks for: WWW-Authenticate, Allow, Retry-After, RateLimit-*."""
     lines = []
     if error.status == 401:
         # RFC 6750 §3: no error code where no credential was sent.
@@ -77,6 +77,10 @@ def refusal_fields(error: GatewayError) -> list[bytes]:
         lines.append(b"\r\nAllow: " + ", ".join(error.allow).encode())
     if error.retry_after_s is not None:
         lines.append(b"\r\nRetry-After: %d" % error.retry_after_s)
+    if isinstance(error, RateLimited):
+        lines.append(b"\r\nRateLimit-Limit: %d" % error.limit)
+        lines.append(b"\r\nRateLimit-Remaining: %d" % error.remaining)
+        lines.append(b"\r\nRateLimit-Reset: %d" % error.reset_s)
     return lines
 
 

@@ -80,9 +80,9 @@ def test_what_the_environment_asks_for_is_one_warning(sections, environ, message
 
 
 def test_two_keys_of_one_variable_are_one_warning():
-    finding = only(written(store="{url: '${STORE}'}", sync="{every_h: 0}", rate_limits="{by_ip: '${R}', by_org: '${R}'}"),
-                   {"STORE": "", "R": "1/s"})  # fmt: skip
-    assert finding.message == "R is set, but rate limits are not available yet: ignored"
+    finding = only(written(store="{url: '${STORE}'}", sync="{every_h: 0}", identity="{assertion: {issuer: '${A}', keys_dir: '${A}'}}"),
+                   {"STORE": "", "A": "/keys"})  # fmt: skip
+    assert finding.message == "A is set, but the signed assertion is not available yet: ignored"
 
 
 @pytest.mark.parametrize(

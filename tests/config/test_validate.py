@@ -87,8 +87,8 @@ SECRET = "correct-horse-battery-staple"
         pytest.param(
             {"rate_limits": "{by_ip: fast}"},
             "rate_limits.by_ip",
-            "must be a rate",
-            'Write "100/s" or "1000/min burst 200"',
+            'must be a rate: "100/s", or "1000/min burst 200"',
+            None,
             id="rate",
         ),
         pytest.param(

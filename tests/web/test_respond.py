@@ -5,7 +5,15 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from gateway.errors import BadRequest, GatewayError, InvalidToken, KeysUnavailable, MethodNotAllowed, MissingCredential
+from gateway.errors import (
+    BadRequest,
+    GatewayError,
+    InvalidToken,
+    KeysUnavailable,
+    MethodNotAllowed,
+    MissingCredential,
+    RateLimited,
+)
 from gateway.web import respond
 
 
@@ -66,7 +74,7 @@ def test_statuses_and_codes_are_the_contracts() -> None:
     assert {(kind.status, kind.code) for kind in kinds()} == {
         (400, "bad_request"), (401, "missing_credential"), (401, "invalid_token"), (403, "forbidden"),
         (404, "no_route"), (405, "method_not_allowed"), (408, "request_timeout"), (413, "body_too_large"),
-        (417, "expectation_failed"), (431, "headers_too_large"), (500, "internal_error"),
+        (417, "expectation_failed"), (429, "rate_limited"), (431, "headers_too_large"), (500, "internal_error"),
         (502, "upstream_unreachable"), (502, "bad_upstream_response"), (503, "keys_unavailable"), (503, "overloaded"),
         (503, "draining"), (503, "no_healthy_endpoint"), (504, "upstream_timeout"),
     }  # fmt: skip
@@ -79,6 +87,10 @@ def test_what_a_status_asks_for_is_there() -> None:
     ]
     assert respond.refusal_fields(MethodNotAllowed(("GET", "HEAD"))) == [b"\r\nAllow: GET, HEAD"]
     assert respond.refusal_fields(KeysUnavailable()) == [b"\r\nRetry-After: 5"]
+    limited = RateLimited("ip", limit=100, remaining=2, reset_s=60, retry_after_s=7)
+    assert b"".join(respond.refusal_fields(limited)) == (
+        b"\r\nRetry-After: 7\r\nRateLimit-Limit: 100\r\nRateLimit-Remaining: 2\r\nRateLimit-Reset: 60"
+    )
 
 
 def test_details_are_for_the_log_alone() -> None:
