@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections.abc import Iterable
 from functools import cache
 from ipaddress import ip_address
 
@@ -17,10 +18,11 @@ IDLE_S = 4.0
 class Pool:
     """Connections to one endpoint; the last one used is the next one taken, so that spare ones grow old and go."""
 
-    __slots__ = ("_deadlines", "_idle", "_open", "endpoint", "label")
+    __slots__ = ("_deadlines", "_idle", "_open", "_retired", "endpoint", "label", "upstream")
 
-    def __init__(self, endpoint: Endpoint, deadlines: Deadlines) -> None:
-        self.endpoint, self.label = endpoint, endpoint.label
+    def __init__(self, endpoint: Endpoint, deadlines: Deadlines, upstream: Upstream | None = None) -> None:
+        self.endpoint, self.label, self.upstream = endpoint, endpoint.label, upstream
+        self._retired = False
         self._deadlines = deadlines
         self._idle: list[Wire] = []
         self._open: set[Wire] = set()
@@ -68,13 +70,29 @@ class Pool:
 
     def give_back(self, wire: Wire) -> None:
         """End the wire's exchange and keep the connection if it can serve another one."""
-        if wire.finish(idle_s=IDLE_S):
+        if not wire.finish(idle_s=IDLE_S):
+            return
+        if self._retired:
+            wire.abort()
+        else:
             self._idle.append(wire)
 
     def _lost(self, wire: Wire) -> None:
         self._open.discard(wire)
         if wire in self._idle:
             self._idle.remove(wire)
+
+    def retire(self) -> None:
+        """Drop the connections nobody uses now, and each of the others once its exchange is over."""
+        self._retired = True
+        idle, self._idle = self._idle, []
+        for wire in idle:
+            wire.abort()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no connection is left."""
+        return not self._open
 
     def close(self) -> None:
         """Drop every connection."""
@@ -97,20 +115,45 @@ def _tls() -> ssl.SSLContext:
 class Upstreams:
     """One pool per upstream."""
 
-    __slots__ = ("_deadlines", "_pools")
+    __slots__ = ("_deadlines", "_pools", "_retired")
 
     def __init__(self, deadlines: Deadlines) -> None:
         self._deadlines = deadlines
         self._pools: dict[str, Pool] = {}
+        self._retired: list[Pool] = []
+
+    def adopt(self, upstreams: Iterable[Upstream]) -> None:
+        """Go over to another configuration's upstreams: the pools of equal ones live on, the rest are retired."""
+        wanted = {upstream.name: upstream for upstream in upstreams}
+        self._retired = [pool for pool in self._retired if not pool.is_empty]
+        for name, pool in tuple(self._pools.items()):
+            if pool.upstream == wanted.get(name):
+                pool.upstream = wanted[name]
+            else:
+                del self._pools[name]
+                self._retire(pool)
+
+    def _retire(self, pool: Pool) -> None:
+        pool.retire()
+        self._retired.append(pool)
 
     def pool(self, upstream: Upstream) -> Pool:
         """Give the pool of the upstream's endpoint."""
         pool = self._pools.get(upstream.name)
-        if pool is None:
-            pool = self._pools[upstream.name] = Pool(upstream.endpoint, self._deadlines)
+        return pool if pool is not None and pool.upstream is upstream else self._other(upstream, pool)
+
+    def _other(self, upstream: Upstream, known: Pool | None) -> Pool:
+        if known is not None and known.upstream == upstream:
+            return known
+        pool = Pool(upstream.endpoint, self._deadlines, upstream)
+        if known is None:
+            self._pools[upstream.name] = pool
+        else:
+            # Of a request that began before a reload which changed its upstream: it ends under what it began with.
+            self._retire(pool)
         return pool
 
     def close(self) -> None:
         """Drop every connection to every endpoint."""
-        for pool in self._pools.values():
+        for pool in (*self._pools.values(), *self._retired):
             pool.close()

@@ -1,6 +1,6 @@
 """What the stages need, built once by `web/app.py` and handed down."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -95,7 +95,7 @@ class Deps:
     identity: IdentityPolicy
     verified: VerifiedTokens
     upstreams: Upstreams
-    own_paths: frozenset[str]
+    own_paths: Container[str]
     trusted_proxies: tuple[Network, ...]
     log: Events
     now: Callable[[], float]  # Unix seconds

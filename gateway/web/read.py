@@ -75,10 +75,10 @@ class LastHead:
     has been parsed and judged already but for its first line, which costs a fifth of a forwarded request.
     """
 
-    __slots__ = ("_after_line", "header", "message", "rules")
+    __slots__ = ("_after_line", "header", "message")
 
-    def __init__(self, message: RawRequestMessage, header: Header, rules: FieldRules, data: bytes) -> None:
-        self.message, self.header, self.rules = message, header, rules
+    def __init__(self, message: RawRequestMessage, header: Header, data: bytes) -> None:
+        self.message, self.header = message, header
         self._after_line = data[data.find(b"\r\n") :]
 
     def again(self, data: bytes, *, header_bytes: int) -> Inbound | None:

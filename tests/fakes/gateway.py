@@ -179,7 +179,7 @@ async def gateway(
     with tempfile.NamedTemporaryFile() as log:
         clock, monotonic = Clock(), Clock()
         writer = writer or LineWriter(os.dup(log.fileno()))
-        app = Gateway(config, writer=writer, now=clock, monotonic=monotonic, first_keys_s=first_keys_s)
+        app = Gateway(config, writer=writer, now=clock, monotonic=monotonic, first_keys_s=first_keys_s, reread=reread)
         await app.start()
         try:
             yield Running(app, clock, monotonic, log.name)
