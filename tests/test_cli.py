@@ -68,7 +68,7 @@ def environment(upstream_port: int) -> dict[str, str]:
     return {
         "CLERK_JWT_ISSUER_DOMAIN": CLERK.issuer, "CLERK_JWT_KEY": CLERK.pem().replace("\n", "\\n"),
         "CLERK_AUTHORIZED_PARTIES": "https://app.example.com", "GATEWAY_UPSTREAM": f"http://127.0.0.1:{upstream_port}",
-        "GATEWAY_HOST": "127.0.0.1", "GATEWAY_PORT": "0",
+        "GATEWAY_HOST": "127.0.0.1", "GATEWAY_PORT": "0", "GATEWAY_ADMIN_PORT": "0",
     }  # fmt: skip
 
 

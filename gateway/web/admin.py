@@ -1,4 +1,4 @@
-"""The admin listener (CONTRACT §7): who is answered, where, and what. A new address: a function, and a line in `_table`.
+"""The admin listener (CONTRACT §7): who is answered, where, and what. A new address: a function and a line in `_table`.
 
 It is a `Listener` of its own, so slow, endless and malformed requests end as they do on the main one.
 """

@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, NamedTuple
 
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
 
 from gateway.errors import Draining, GatewayError, InternalError, KeysUnavailable, MethodNotAllowed, NoRoute
 from gateway.web import respond
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Middleware = Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]
 # What the connection knows of the request, and what it is to log of the answer.
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 CORS: Final = web.RequestKey("cors", bytes)

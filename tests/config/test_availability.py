@@ -55,9 +55,9 @@ def _matches(pattern, key):
             id="one-key",
         ),
         pytest.param(
-            {"admin": "{port: '${PORT:-}', token: '${TOKEN:-}'}"},
-            {"PORT": "9901"},
-            "PORT is set, but the admin listener is not available yet: ignored",
+            {"rate_limits": "{by_ip: '${IP:-}', by_user: '${USER_:-}'}"},
+            {"IP": "9/s"},
+            "IP is set, but rate limits are not available yet: ignored",
             id="other-unset",
         ),
         pytest.param(
