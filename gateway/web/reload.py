@@ -65,6 +65,7 @@ class Reloads:
 
     async def close(self) -> None:
         """Reload no more."""
-        for task in tuple(self._tasks):
+        tasks = tuple(self._tasks)
+        for task in tasks:
             task.cancel()
-            await asyncio.wait((task,))
+        await asyncio.gather(*tasks, return_exceptions=True)
