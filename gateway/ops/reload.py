@@ -53,19 +53,29 @@ def _ask(admin: AdminPolicy) -> tuple[int, dict[str, Any]]:
 
 def _told(status: int, answer: dict[str, Any], write: Write) -> int:
     if status == 200:
-        changed = answer.get("changed")
-        write(f"reloaded: {', '.join(map(_plain, changed))}" if changed else "reloaded: nothing has changed")
+        write(f"reloaded: {', '.join(map(_plain, _listed(answer, 'changed'))) or 'nothing has changed'}")
         return DONE
     if status == 401:
         return _refused("the running gateway has another admin.token", write)
-    findings = answer.get("findings") or ()
+    findings = _listed(answer, "findings")
     for finding in findings:
-        write(_plain(Finding(**finding)))
+        write(_plain(_finding(finding)))
     if findings:
         return _refused("refused: the old configuration stays in force", write)
-    return _refused(
-        f"refused: {status} {_plain(answer.get('code'))} {_plain(answer.get('reason') or '')}".rstrip(), write
-    )
+    return _refused(f"refused: {status} {_plain(answer.get('code'))}", write)
+
+
+def _listed(answer: dict[str, Any], name: str) -> list[object]:
+    value = answer.get(name)
+    return value if isinstance(value, list) else [value] if value else []
+
+
+def _finding(value: object) -> object:
+    """Read a finding as `web.admin` writes it; another version's may have another shape."""
+    try:
+        return Finding(**value) if isinstance(value, dict) else value
+    except TypeError:
+        return value
 
 
 def _refused(why: str, write: Write) -> int:

@@ -239,3 +239,86 @@ def _trusting() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
+
+
+# --- another configuration's upstreams ---------------------------------------------------------------------------------
+
+
+def named(port: int, **more: object) -> Upstream:
+    return Upstream("api", Endpoint("127.0.0.1", port), **more)  # type: ignore[arg-type]
+
+
+async def used(upstreams: Upstreams, upstream: Upstream) -> Wire:
+    """Exchange once; give the wire, which is idle now."""
+    pool = upstreams.pool(upstream)
+    wire = pool.take() or await pool.connect(1.0)
+    await wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", is_head=False, response_s=9.0)
+    pool.give_back(wire)
+    return wire
+
+
+async def test_the_pool_of_an_equal_upstream_lives_on() -> None:
+    async with ScriptedUpstream(Echo()) as server:
+        upstreams = Upstreams(Deadlines(time.monotonic))
+        old, new = named(server.port), named(server.port)
+        wire = await used(upstreams, old)
+        upstreams.adopt([new])
+        assert upstreams.pool(new) is upstreams.pool(old)
+        assert await used(upstreams, new) is wire
+        assert server.connections == 1
+        upstreams.close()
+
+
+async def test_an_idle_connection_of_one_that_is_gone_is_closed() -> None:
+    async with ScriptedUpstream(Echo()) as server:
+        upstreams = Upstreams(Deadlines(time.monotonic))
+        wire = await used(upstreams, named(server.port))
+        upstreams.adopt([])
+        while not wire.lost:
+            await asyncio.sleep(0)
+        upstreams.close()
+
+
+@pytest.mark.parametrize("after", [[], [named(1)]], ids=["gone", "changed"])
+async def test_a_busy_connection_of_one_that_is_gone_ends_with_its_exchange(after: list[Upstream]) -> None:
+    async with ScriptedUpstream(Echo()) as server:
+        upstreams = Upstreams(Deadlines(time.monotonic))
+        old = named(server.port)
+        pool = upstreams.pool(old)
+        wire = await pool.connect(1.0)
+        answered = wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", is_head=False, response_s=9.0)
+        upstreams.adopt(after)
+        await answered
+        assert (wire.status, wire.fault, wire.lost) == (200, None, False)
+        pool.give_back(wire)
+        while not wire.lost:
+            await asyncio.sleep(0)
+        assert pool.take() is None
+        upstreams.close()
+
+
+async def test_a_request_that_began_before_goes_where_it_was_meant_to() -> None:
+    async with ScriptedUpstream(Echo()) as server, ScriptedUpstream(Echo()) as elsewhere:
+        upstreams = Upstreams(Deadlines(time.monotonic))
+        old, new = named(server.port), named(elsewhere.port)
+        await used(upstreams, old)
+        upstreams.adopt([new])
+        await used(upstreams, new)
+        late = await used(upstreams, old)
+        assert (server.connections, elsewhere.connections) == (2, 1)
+        while not late.lost:  # nothing of it is kept
+            await asyncio.sleep(0)
+        await used(upstreams, new)
+        assert elsewhere.connections == 1
+        upstreams.close()
+
+
+async def test_close_drops_what_is_retired_too() -> None:
+    async with ScriptedUpstream(Echo()) as server:
+        upstreams = Upstreams(Deadlines(time.monotonic))
+        wire = await upstreams.pool(named(server.port)).connect(1.0)
+        upstreams.adopt([named(1)])
+        upstreams.adopt([named(2)])  # a second one, while it is still busy
+        upstreams.close()
+        while not wire.lost:
+            await asyncio.sleep(0)
