@@ -173,17 +173,21 @@ class Gateway:
 
     async def stop(self) -> None:
         """Turn unready, wait `drain_delay_s`, stop listening, let requests finish within `drain_s`, close all."""
-        config = self._generation.config
         self.listener.draining = True
+        try:
+            await self._drain(self._generation.config)
+        finally:
+            await self.close()
+            self._stopped.set()
+
+    async def _drain(self, config: Config) -> None:
         self.log.event("draining", drain_s=config.drain_s, delay_s=config.drain_delay_s)
         if config.drain_delay_s:
-            await asyncio.sleep(config.drain_delay_s)
+            await asyncio.sleep(config.drain_delay_s)  # and serve all the while: whoever sends requests has to notice
         if self._server is not None:
             await stop_listening(self._server, self.listener)
         finished = await self.listener.drain(config.drain_s)
         self.log.event("stopped", level="info" if finished else "warning", all_finished=finished)
-        await self.close()
-        self._stopped.set()
 
     async def close(self) -> None:
         """Release everything, in reverse; also what a start that failed had got."""

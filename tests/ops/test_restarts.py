@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.fakes.clerk import FakeIssuer
 from tests.fakes.gateway import CLERK, read_answer, settings
 from tests.fakes.upstream import ScriptedUpstream, read_request, response
 from tests.fakes.websocket import SWITCHED, handshake
@@ -181,6 +182,25 @@ async def test_hup_under_load_fails_no_request_and_the_last_content_wins(tmp_pat
             writer.write(f"GET /x HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
             assert (await read_answer(reader)).status == 200
             writer.close()
+
+
+async def test_signals_while_it_starts(tmp_path: Path) -> None:
+    async with FakeIssuer() as issuer, ScriptedUpstream(slowish) as upstream:
+        issuer.hold = asyncio.Event()
+        clerk = {"issuer": CLERK.issuer, "jwks_url": issuer.jwks_url}
+        path = written(tmp_path, upstream.port, clerk=clerk)
+        async with command("run", "-c", str(path), cwd=tmp_path) as process:
+            await asyncio.wait_for(issuer.arrived.wait(), PATIENCE_S)
+            process.send_signal(signal.SIGHUP)  # taken up once it has started
+            process.send_signal(signal.SIGHUP)
+            issuer.hold.set()
+            await until(process, '"reloaded"')
+        issuer.hold, issuer.arrived = asyncio.Event(), asyncio.Event()
+        async with command("run", "-c", str(path), cwd=tmp_path) as process:
+            await asyncio.wait_for(issuer.arrived.wait(), PATIENCE_S)
+            process.send_signal(signal.SIGHUP)
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(process.wait(), PATIENCE_S) == 0
 
 
 async def test_a_taken_admin_port_is_said_with_its_remedy(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.core.routing import RouteTable
-from gateway.errors import ConfigError
+from gateway.errors import ConfigError, Draining
 from gateway.web.generation import changed
 from tests.fakes.clerk import FakeClerk, FakeIssuer
 from tests.fakes.gateway import APP, CLERK, Running, gateway, read_answer
@@ -282,6 +282,25 @@ async def test_keys_that_cannot_be_had_refuse_the_reload(upstream: ScriptedUpstr
         assert (await running.get("/x", token=running.token())).status == 200
         assert (await running.get("/readyz")).status == 200
         assert "secret=1" not in str(await running.logged())
+
+
+async def test_a_stop_ends_a_reload_that_waits_for_keys(upstream: ScriptedUpstream) -> None:
+    async with FakeIssuer(OTHER) as issuer:
+        issuer.hold = asyncio.Event()
+        async with gateway(upstream.port) as running:
+            clerk = {"issuer": OTHER.issuer, "jwks_url": issuer.jwks_url}
+            reloading = asyncio.ensure_future(reload(running, upstream.port, clerk=clerk))
+            await issuer.arrived.wait()
+        with pytest.raises(asyncio.CancelledError):
+            await reloading
+
+
+async def test_no_reload_while_it_stops(running: Running, upstream: ScriptedUpstream) -> None:
+    running.app.listener.draining = True
+    before = running.app.listener.deps
+    with pytest.raises(Draining):
+        await reload(running, upstream.port, cors=None)
+    assert running.app.listener.deps is before
 
 
 # --- upstreams -------------------------------------------------------------------------------------------------------
