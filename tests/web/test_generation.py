@@ -51,6 +51,11 @@ def own_clerk(clerk: FakeClerk, **more: Any) -> dict[str, Any]:
     return {"issuer": clerk.issuer, "jwt_key": clerk.pem(), "authorized_parties": [APP]} | more
 
 
+def refreshers() -> list[str]:
+    names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
+    return [name for name in names if name == "RemoteKeys._refresh"]
+
+
 # --- what is exchanged -----------------------------------------------------------------------------------------------
 
 
@@ -245,6 +250,7 @@ async def test_a_verdict_reached_meanwhile_stays_with_the_configuration_it_began
             issuer.hold.set()
             assert (await asking).status == 200  # not cut off by the reload
             assert await reloading == ["issuer"]
+            assert len(refreshers()) == 1
             assert len(running.app.listener.deps.verified) == 0
             assert (await running.get("/x", token=newer.session_token(running.clock()))).status == 401
 
@@ -282,6 +288,7 @@ async def test_keys_that_cannot_be_had_refuse_the_reload(upstream: ScriptedUpstr
         assert (await running.get("/x", token=running.token())).status == 200
         assert (await running.get("/readyz")).status == 200
         assert "secret=1" not in str(await running.logged())
+        assert refreshers() == []  # nobody goes on asking for what is not used
 
 
 async def test_a_stop_ends_a_reload_that_waits_for_keys(upstream: ScriptedUpstream) -> None:
@@ -322,6 +329,22 @@ async def test_another_upstream_of_the_same_name_gets_the_requests_at_once(
         assert await reload(running, elsewhere.port) == ["routes"]
         assert (await running.get("/public/moved")).status == 200
         assert other.last.target == "/public/moved"
+        await running.get("/public/again")
+        assert elsewhere.connections == 1
+
+
+async def test_idle_connections_to_an_upstream_that_is_gone_are_closed() -> None:
+    ended = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await read_request(reader):
+            writer.write(response(body=b"x"))
+        ended.set()
+
+    async with ScriptedUpstream(script) as upstream, gateway(upstream.port) as running:
+        assert (await running.get("/public/x")).status == 200
+        await reload(running, 1)
+        await asyncio.wait_for(ended.wait(), 3)  # its own time, IDLE_S, is moved by the test alone
 
 
 # --- what cannot be exchanged ----------------------------------------------------------------------------------------
