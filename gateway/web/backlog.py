@@ -50,7 +50,7 @@ def _accept_rest(descriptor: int) -> list[socket.socket]:
 
 def accept_rest(listening: socket.socket) -> list[socket.socket]:
     """Accept every connection that waits, and see to it that no other is begun. The socket is to be closed then."""
-    sealed = _seal(listening)
+    sealed = seal(listening)
     listening.setblocking(False)
     accepted: list[socket.socket] = []
     while True:
@@ -67,7 +67,7 @@ def accept_rest(listening: socket.socket) -> list[socket.socket]:
         accepted.append(connection)
 
 
-def _seal(listening: socket.socket) -> bool:
+def seal(listening: socket.socket) -> bool:
     """Drop what comes for new connections: clients send again, and are refused once the socket is closed.
 
     Without it one could be established between the last `accept` and the `close`.

@@ -18,15 +18,13 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from yarl import URL
 
-from gateway.core.forwarding import is_trusted
 from gateway.core.model import Inbound, Peer
 from gateway.errors import GatewayError, InternalError, Overloaded, RequestTimeout
 from gateway.net.wire import WRITE_HIGH, WRITE_LOW
-from gateway.web.deps import Deps
 from gateway.web.local import CORS, FAULT, REQUEST_ID
 from gateway.web.pipeline import cors_of_unread, handle
 from gateway.web.position import BETWEEN, INSIDE, Position
-from gateway.web.read import HTTP_11, LastHead, read_inbound, unreadable
+from gateway.web.read import HTTP_11, LastHead, judged, read_inbound, read_peer, unreadable
 from gateway.web.upload import upload_of
 from gateway.web.visit import Visit
 
@@ -69,22 +67,13 @@ class Connection(RequestHandler):
         listener = self.listener
         stream = cast("asyncio.Transport", transport)
         stream.set_write_buffer_limits(WRITE_HIGH, WRITE_LOW)
-        address = (transport.get_extra_info("peername") or ("",))[0]
-        scheme = "https" if transport.get_extra_info("sslcontext") else "http"
-        self.peer = Peer(address.removeprefix("::ffff:"), False, scheme, listener.port)
-        self._go_by(listener.deps)
+        self._rules, self.peer = listener.deps.fields, read_peer(stream, listener.port, listener.deps.trusted_proxies)
         self.deadline = listener.after(listener.limits.header_read_s)
         has_room = listener.opened(self, self.peer.address)
         # Python 3.12 runs `start()` within this call, so everything it needs is set before.
         super().connection_made(transport)
         if not has_room:
             self._turn_away(Overloaded())
-
-    def _go_by(self, deps: Deps) -> None:
-        """Judge the peer by this configuration, and from now on its requests."""
-        self._rules = deps.fields
-        address = self.peer.address
-        self.peer = self.peer._replace(trusted=bool(address) and is_trusted(address, deps.trusted_proxies))
 
     def data_received(self, data: bytes) -> None:  # noqa: D102
         phase = self._phase
@@ -272,8 +261,7 @@ class Connection(RequestHandler):
             message, payload = self._as_parsed(visit)
         if self._rules is not rules:
             # A reload since the last request: nothing that was remembered of it may count (`web.generation`).
-            self._last = None
-            self._go_by(visit.deps)
+            self._last, self._rules, self.peer = None, rules, judged(self.peer, visit.deps.trusted_proxies)
         if isinstance(message, _ErrInfo):
             raise unreadable(message.exc)
         head, self._head = self._head, b""  # what comes while this request is served is another one's
