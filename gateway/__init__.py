@@ -3,7 +3,7 @@
 The house, from the top; imports point down only:
 
     cli         the commands
-    ops         what commands do beside serving: check, dev
+    ops         what commands do beside serving: check, reload, dev
     web         client connections, the order of stages, answers, own addresses, the composition root (`web/app`)
     net         key sets, and the upstream side: connections, pools, one exchange; tunnels of upgraded connections
     core        every decision, as plain functions: routes, CORS, credentials, tokens, rules, rates, headers

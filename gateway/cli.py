@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -34,12 +34,14 @@ def main() -> None:
 @config_option
 @click.option("--workers", type=int, help="Number of processes. This version serves with one.")
 def run(path: str | None, workers: int | None) -> None:
-    """Serve. TERM and INT let what runs finish, then stop."""
-    from gateway.config import load
+    """Serve. TERM and INT let what runs finish, then stop; HUP reloads the configuration."""
+    from gateway.config import load_located, locate, reload
 
     if workers not in (None, 1):
         _fail("--workers: more than one process is not available yet. Leave it out, or start several gateways.")
-    _serve(_loaded(lambda: load(path, os.environ)))
+    environ = dict(os.environ)
+    name = locate(path, environ)
+    _serve(_loaded(lambda: load_located(name, environ)), lambda: reload(name, environ))
 
 
 def _loaded(load: Any) -> "Config":
@@ -55,23 +57,23 @@ def _loaded(load: Any) -> "Config":
     return config
 
 
-def _serve(config: "Config") -> None:
+def _serve(config: "Config", reread: "Callable[[], Config]") -> None:
     from gateway.ops.memory import keep_buffers
     from gateway.web.app import Gateway
+    from gateway.web.backlog import CannotListen
 
     async def serve() -> None:
         keep_buffers()
-        gateway = Gateway(config)
+        gateway = Gateway(config, reread=reread)
         starting = asyncio.ensure_future(gateway.start())
         _stop_on_signals(gateway, starting)
         try:
             await starting
         except asyncio.CancelledError:
             return await gateway.close()
-        except OSError as error:
+        except CannotListen as error:
             await gateway.close()
-            where = f"{config.host}:{config.port}"
-            _fail(f"cannot listen on {where}: {error.strerror or error}. Is it in use? See listen.port")
+            _fail(str(error))
         return await gateway.wait_stopped()
 
     _run(serve())
@@ -92,8 +94,7 @@ def _stop_on_signals(gateway: "Gateway", starting: "asyncio.Future[None]") -> No
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    # Without a handler HUP would end the process, and a supervisor's reload would be an outage.
-    loop.add_signal_handler(signal.SIGHUP, gateway.log.event, "reload is not available yet: restart to change anything")
+    loop.add_signal_handler(signal.SIGHUP, gateway.reload_soon)
 
 
 def _run(main_coroutine: Coroutine[Any, Any, None]) -> None:
@@ -120,6 +121,15 @@ def check(path: str | None, *, strict: bool, as_json: bool) -> None:
     from gateway.ops.check import check as judge
 
     sys.exit(judge(path, os.environ, strict=strict, as_json=as_json, write=click.echo))
+
+
+@main.command(name="reload")
+@config_option
+def reload_running(path: str | None) -> None:
+    """Let the running gateway take up its configuration file; print what is wrong with it."""
+    from gateway.ops.reload import reload
+
+    sys.exit(reload(path, os.environ, write=click.echo))
 
 
 @main.command()

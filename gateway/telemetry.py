@@ -165,14 +165,18 @@ class Log:
 
     def __init__(self, writer: LineWriter, *, form: str = "json", level: str = "info", access: bool = True) -> None:
         self._writer = writer
-        self.wants_access = access
         self._dropped = 0
         self._second, self._prefix = -1, b""
         self._stamped, self._stamp = -1, b""
+        self.configure(form=form, level=level, access=access)
+
+    def configure(self, *, form: str, level: str, access: bool) -> None:
+        """Write in another form, or other lines, from now on; whoever holds this log need not know."""
+        self.wants_access = access
         # Log one request: a line of JSON with CONTRACT §9's fields, in printable ASCII and with its end.
-        self.access: Callable[[bytes], None] = writer.line if form == "json" else self._console
+        self.access: Callable[[bytes], None] = self._writer.line if form == "json" else self._console
         self._events = structlog.wrap_logger(
-            _Lines(writer),
+            _Lines(self._writer),
             processors=[structlog.processors.add_log_level, _trace, _stamp, _json if form == "json" else _console],
             wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
             cache_logger_on_first_use=True,

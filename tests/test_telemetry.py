@@ -121,3 +121,19 @@ def test_an_exception_is_written_with_its_trace_and_without_its_words(tmp_path: 
     assert "test_telemetry.py" in text
     assert "invalid literal" not in text
     assert text.count("\n") == (1 if form == "json" else text.count("\n    ") + 1)
+
+
+def test_a_log_goes_on_in_another_form(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    log = Log(opened(path), form="json", level="info", access=True)
+    log.event("one")
+    log.event("unheard", level="debug")
+    access, told = log.access, log.event
+    log.configure(form="console", level="debug", access=False)
+    assert log.wants_access is False
+    assert log.access != access
+    told("two", level="debug")  # whoever holds it need not know
+    log.close()
+    first, second = path.read_text().splitlines()
+    assert json.loads(first)["event"] == "one"
+    assert second.split()[1:] == ["debug", "two"]

@@ -5,7 +5,7 @@ yet, `build` makes the types the code uses. Nobody else knows pydantic or YAML, 
 """
 
 from gateway.config.findings import Finding, Unreadable
-from gateway.config.load import builtin, load, load_text
+from gateway.config.load import builtin, load, load_admin, load_located, load_text, locate, reload
 from gateway.config.model import Config, IssuerConfig, LogPolicy
 from gateway.config.schema import json_schema
 
@@ -18,5 +18,9 @@ __all__ = [
     "builtin",
     "json_schema",
     "load",
+    "load_admin",
+    "load_located",
     "load_text",
+    "locate",
+    "reload",
 ]

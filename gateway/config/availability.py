@@ -56,9 +56,6 @@ def _no_convex_host(value: Any) -> bool:
 UNBUILT = (
     Unbuilt("listen.tls", "TLS on the listener is", is_off),
     Unbuilt("public_url", "what public_url is for, redirects and assertions, is", is_off),
-    Unbuilt("admin.host", "the admin listener is", besides("127.0.0.1")),
-    Unbuilt("admin.port", "the admin listener is", is_off),
-    Unbuilt("admin.token", "the admin listener is", is_off),
     Unbuilt("workers", "more than one worker process is", besides(1)),
     Unbuilt("issuers", "several issuers are", is_off),
     Unbuilt("clerk.secret_key", "calls to Clerk's Backend API are", is_off),

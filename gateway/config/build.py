@@ -2,6 +2,7 @@
 
 from ipaddress import ip_network
 
+from gateway.config.admin import build_admin
 from gateway.config.clerk import build_issuer
 from gateway.config.cors import build_cors
 from gateway.config.findings import Path, Report
@@ -32,6 +33,7 @@ def build(settings: Settings, report: Report) -> Config:
     return Config(
         host=_host(settings.listen.host, report),
         port=settings.listen.port,
+        admin=build_admin(settings.admin, report, listen=settings.listen),
         public_url=public_url.text if public_url else None,
         trusted_proxies=_networks(settings.trusted_proxies, report),
         issuer=issuer,

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path as FilePath
 
+from gateway.config.admin import build_admin
 from gateway.config.availability import withhold
 from gateway.config.build import build
-from gateway.config.findings import Report
+from gateway.config.findings import Finding, Report
 from gateway.config.model import Config
 from gateway.config.source import read, unreadable
 from gateway.config.validate import validated
+from gateway.core.admin import AdminPolicy
 from gateway.errors import ConfigError
 
 USUAL_FILE = "config/gateway.yaml"
@@ -22,9 +24,51 @@ def load(path: str | None, environ: Mapping[str, str]) -> Config:
     Raises:
         ConfigError: every problem at once; `Unreadable` where there is nothing to judge.
     """
-    name = path or environ.get("GATEWAY_CONFIG") or (USUAL_FILE if FilePath(USUAL_FILE).is_file() else None)
-    text = builtin("gateway.yaml") if name is None else _read_file(name)
-    return load_text(text, environ, name=name or BUILT_IN)
+    return load_located(locate(path, environ), environ)
+
+
+def locate(path: str | None, environ: Mapping[str, str]) -> str | None:
+    """Name the file that `load` would read; None for the built-in one."""
+    return path or environ.get("GATEWAY_CONFIG") or (USUAL_FILE if FilePath(USUAL_FILE).is_file() else None)
+
+
+def load_located(name: str | None, environ: Mapping[str, str]) -> Config:
+    """Load what `locate` has named. Raises ConfigError as `load` does."""
+    return load_text(_text(name), environ, name=name or BUILT_IN)
+
+
+def reload(name: str | None, environ: Mapping[str, str]) -> Config:
+    """Load it once more. Raises ConfigError as `load` does."""
+    if name is not None and FilePath(name).exists() and not FilePath(name).is_file():
+        # A pipe gives its content once; opening it again would wait for ever.
+        raise unreadable(name, "is no ordinary file, so it cannot be read again", remedy="Restart to change anything")
+    return load_located(name, environ)
+
+
+def load_admin(path: str | None, environ: Mapping[str, str]) -> AdminPolicy | None:
+    """Load where the running gateway's admin listener is, whatever else is wrong; None where it is off.
+
+    Raises:
+        ConfigError: its own settings are wrong; `Unreadable` where there is nothing to judge.
+    """
+    name = locate(path, environ)
+    report = Report(name or BUILT_IN)
+    tree = read(_text(name), environ, report)
+    section = tree.get("admin") if isinstance(tree, dict) else None
+    settings = validated({"admin": section}, report)
+    admin = build_admin(settings.admin, report, listen=settings.listen)
+    wrong = tuple(finding for finding in report.sorted() if finding.level == "error" and _is_admins(finding))
+    if wrong:
+        raise ConfigError(wrong)
+    return admin
+
+
+def _is_admins(finding: Finding) -> bool:
+    return finding.key.split(".")[0] == "admin"
+
+
+def _text(name: str | None) -> str:
+    return builtin("gateway.yaml") if name is None else _read_file(name)
 
 
 def load_text(text: str, environ: Mapping[str, str], *, name: str) -> Config:

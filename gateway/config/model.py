@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gateway.config.findings import Finding
+from gateway.core.admin import AdminPolicy
 from gateway.core.cors import CorsPolicy
 from gateway.core.credentials import CredentialPolicy
 from gateway.core.forwarding import Network
@@ -40,6 +41,7 @@ class Config:
 
     host: str
     port: int
+    admin: AdminPolicy | None  # None: off
     public_url: str | None
     trusted_proxies: tuple[Network, ...]
     issuer: IssuerConfig | None  # None only where every route is public

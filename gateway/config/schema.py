@@ -9,6 +9,7 @@ from pydantic import ConfigDict, SecretStr
 
 from gateway.config.parties import Clerk, NamedClerk, RouteTimeouts, UpstreamSection
 from gateway.config.types import (
+    AdminPort,
     AllowEncoded,
     Count,
     Flag,
@@ -50,7 +51,7 @@ class Admin(Section):
     """The operators' listener."""
 
     host: str = setting("127.0.0.1", "Address; off loopback a token is required")
-    port: Port | None = setting(None, "Port, usually 9901; null = off")
+    port: AdminPort = setting(9901, "Port; null = off")
     token: SecretStr | None = setting(None, "Bearer token for /v1/*")
 
 

@@ -43,6 +43,11 @@ def _no_flag(value: Any) -> Any:
     return value
 
 
+def _or_off(value: Any) -> Any:
+    # From a variable, where null cannot be written.
+    return None if value in ("off", "null") else value
+
+
 def _flag(value: Any) -> Any:
     spelt = {"true": True, "false": False}
     if isinstance(value, str) and value.lower() in spelt:
@@ -114,6 +119,7 @@ Seconds = Annotated[float, Field(ge=0, le=MAX_S, allow_inf_nan=False), BeforeVal
 Timeout = Annotated[float, Field(gt=0, le=MAX_S, allow_inf_nan=False), BeforeValidator(_no_flag)]
 Minutes = Annotated[int, Field(ge=1, le=2**31), BeforeValidator(_no_flag)]
 Port = Annotated[int, Field(ge=0, le=65535), BeforeValidator(_no_flag)]
+AdminPort = Annotated[Port | None, BeforeValidator(_or_off)]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Strings = Annotated[tuple[str, ...], BeforeValidator(_list)]
 Secrets = Annotated[tuple[SecretStr, ...], BeforeValidator(_list)]

@@ -17,6 +17,7 @@ TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 §5.6.2
 SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")  # RFC 3986 §3.1
 HOST = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*\.?")
 DEFAULT_PORTS = {"http": 80, "https": 443}
+LABEL = "[a-z0-9_-]+"
 VARY_ORIGIN = b"\r\nVary: Origin"
 VARY_PREFLIGHT = b"\r\nVary: Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
 
@@ -27,6 +28,12 @@ class Origins(NamedTuple):
     exact: frozenset[bytes]
     patterns: tuple[re.Pattern[bytes], ...]
     any: bool
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The origins as a configuration has them."""
+        patterns = (re.sub(r"\\(.)", r"\1", each.pattern.decode().replace(LABEL, "*")) for each in self.patterns)
+        return (*sorted(origin.decode() for origin in self.exact), *patterns, *(("*",) if self.any else ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,4 +191,4 @@ def _pattern(value: str) -> re.Pattern[bytes]:
     serialised = _serialised(example)
     if serialised != example:
         raise ValueError(f'a browser sends such origins as "{serialised.replace("any--label", "*")}": write it so')
-    return re.compile(re.escape(head).encode() + rb"[a-z0-9_-]+" + re.escape(tail).encode())
+    return re.compile(re.escape(head).encode() + LABEL.encode() + re.escape(tail).encode())

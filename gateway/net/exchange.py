@@ -27,6 +27,10 @@ from gateway.net.wire import Sink, Wire
 END_OF_HEAD = b"\r\n\r\n"
 
 
+class ConnectionWentAway(BadUpstreamResponse):
+    """A connection that was kept is gone before an answer began, which says nothing of its endpoint."""
+
+
 class Answer(Protocol):
     """An answer's head (`net.wire.Wire`).
 
@@ -120,7 +124,7 @@ async def _another(balancer: Balancer, tried: tuple[Pool, ...], failure: Gateway
     except NoHealthyEndpoint:
         raise failure from None
     balancer.retried += 1
-    if pool in tried:
+    if pool in tried and not isinstance(failure, ConnectionWentAway):
         await asyncio.sleep(balancer.pause_s(len(tried)))
     return pool
 
@@ -129,18 +133,12 @@ async def _attempt(
     balancer: Balancer, pool: Pool, client: Client, outbound: Outbound, *, made: int
 ) -> GatewayError | None:
     """Put the request to one endpoint: None once the exchange is over, a failure where one more try is granted."""
-    connect_s, wire = outbound.route.connect_s, pool.take()
+    wire = pool.take() if made == 1 else None  # another try is not to be lost to another connection that went away
     client.endpoint = pool.label
     probe = pool.standing.began()
     try:
-        wire = wire or await pool.connect(connect_s)
-        failure = await _exchange(balancer, pool, wire, client, outbound, made=made)
-        if failure is not None and wire.stale:
-            # A kept connection that went away before its first byte says nothing of the endpoint: again on a new one
-            wire = None
-            wire = await pool.connect(connect_s)
-            failure = await _exchange(balancer, pool, wire, client, outbound, made=made)
-        return failure
+        wire = wire or await pool.connect(outbound.route.connect_s)
+        return await _exchange(balancer, pool, wire, client, outbound, made=made)
     except (UpstreamRefused, UpstreamTimeout, BadUpstreamResponse) as fault:
         # Who answers nonsense, or breaks off, is there: a request that always does this to it must not take it away.
         if wire is not None and (wire.got_bytes or wire.stale):
@@ -178,7 +176,7 @@ async def _exchange(
         await answered
         if wire.fault is not None:
             if wire.stale and outbound.repeatable and upload.replayable:
-                return wire.fault
+                return ConnectionWentAway(detail=wire.fault.detail)
             raise wire.fault
         if pool.standing.failures:
             balancer.answered(pool)

@@ -235,6 +235,14 @@ class RemoteKeys:
             return False
         return True
 
+    async def retire(self) -> None:
+        """Stop refreshing; who already waits for a fetch still gets it."""
+        if self._refresher is not None:
+            self._refresher.cancel()
+        if (fetch := self._fetch_under_way()) is not None:
+            await _finish(fetch)
+        await self.close()
+
     async def close(self) -> None:
         """Stop refreshing and end a fetch under way; who waits for it is told that there are no keys."""
         self._schedule.stop()

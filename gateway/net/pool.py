@@ -207,6 +207,11 @@ class Pool:
                 if not wire.busy:
                     wire.abort()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether any connection is left."""
+        return bool(self._open)
+
     def retire(self) -> None:
         """Keep no connection any more: the endpoint is in use no longer. What runs goes on to its end."""
         self._retired = True

@@ -18,17 +18,8 @@ class Balancer:
     """An upstream's endpoints, each with its connections and its standing."""
 
     __slots__ = (
-        "_checks",
-        "_deadlines",
-        "_knocking",
-        "_on_event",
-        "_only",
-        "_rng",
-        "budget",
-        "pools",
-        "retried",
-        "upstream",
-    )
+        "_checks", "_deadlines", "_knocking", "_on_event", "_only", "_rng", "budget", "pools", "retried", "upstream",
+    )  # fmt: skip
 
     def __init__(
         self, upstream: Upstream, pools: tuple[Pool, ...], deadlines: Deadlines, on_event: Told,
@@ -108,11 +99,12 @@ class Balancer:
 class Upstreams:
     """A balancer for each upstream in use; endpoints that stay in use from one configuration to the next live on."""
 
-    __slots__ = ("_balancers", "_deadlines", "_on_event", "_rng")
+    __slots__ = ("_balancers", "_deadlines", "_on_event", "_retired", "_rng")
 
     def __init__(self, deadlines: Deadlines, *, on_event: Told, rng: Callable[[], float] = random.random) -> None:
         self._deadlines, self._on_event, self._rng = deadlines, on_event, rng
         self._balancers: dict[str, Balancer] = {}
+        self._retired: list[Pool] = []  # that have connections still
         deadlines.on_sweep(self._sweep)
 
     def adopt(self, upstreams: Iterable[Upstream]) -> dict[str, Balancer]:
@@ -120,12 +112,14 @@ class Upstreams:
         before = self._balancers
         self._balancers = {upstream.name: self._balancer(upstream, before.get(upstream.name)) for upstream in upstreams}
         kept = {pool for balancer in self._balancers.values() for pool in balancer.pools}
+        self._retired = [pool for pool in self._retired if pool.is_open]
         for old in before.values():
-            if old not in self._balancers.values():
+            if old is not self._balancers.get(old.upstream.name):
                 old.stop()
             for pool in old.pools:
                 if pool not in kept:
                     pool.retire()
+                    self._retired.append(pool)
         return dict(self._balancers)
 
     def _balancer(self, upstream: Upstream, before: Balancer | None) -> Balancer:
@@ -148,6 +142,8 @@ class Upstreams:
             balancer.stop()
             for pool in balancer.pools:
                 pool.close()
+        for pool in self._retired:
+            pool.close()
 
 
 def _reusable(before: Balancer, upstream: Upstream) -> dict[Any, Pool]:

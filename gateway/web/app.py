@@ -1,153 +1,209 @@
-"""The composition root: builds everything once, in order, and closes it in reverse."""
+"""The composition root: builds everything once, in order, exchanges it on a reload, and closes it in reverse."""
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 
-import aiohttp
 from aiohttp import web
 
 from gateway.config import Config
-from gateway.core.headers import FieldRules
-from gateway.core.routing import RouteTable
+from gateway.core.admin import AdminPolicy
+from gateway.core.model import Limits
+from gateway.core.routing import Route
+from gateway.errors import Draining
 from gateway.net.deadlines import Deadlines
-from gateway.net.jwks import KeySource, RemoteKeys, StaticKeys
 from gateway.net.upstreams import Upstreams
 from gateway.telemetry import LineWriter, Log, standard_output
-from gateway.web.deps import Deps, Issuer, VerifiedTokens
+from gateway.web.admin import LIMITS, admin_application, admin_deps
+from gateway.web.backlog import listen, stop_listening
+from gateway.web.deps import Deps
+from gateway.web.generation import Generation, Generations, changed
 from gateway.web.listener import Listener
-from gateway.web.local import PATHS, own_application
-from gateway.web.rates import MemoryBuckets, rates_of
+from gateway.web.local import health, own_application
+from gateway.web.rates import MemoryBuckets
+from gateway.web.reload import Reloads
 
 FIRST_KEYS_S = 5.0  # then it listens without: public routes work, `/readyz` says 503
-BACKLOG = 4096
 
 
 class Gateway:
-    """A running gateway: `start`, then `stop`. `port` is the one it listens on."""
+    """A running gateway: `start`, then `stop`. `port` is the one it listens on.
+
+    `reread` gives the configuration as it is now, from a thread; without it a reload finds what is in force already.
+    """
 
     def __init__(
         self,
         config: Config,
         *,
+        reread: Callable[[], Config] | None = None,
         writer: LineWriter | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         first_keys_s: float = FIRST_KEYS_S,
     ) -> None:
         logs = config.logs
-        self._config, self._now = config, now
-        self._writer = writer or standard_output()
-        self.log = Log(self._writer, form=logs.format, level=logs.level, access=logs.access)
+        self._config, self._reread = config, reread or (lambda: config)
+        self.log = Log(writer or standard_output(), form=logs.format, level=logs.level, access=logs.access)
         self.deadlines = Deadlines(monotonic)
-        self._monotonic, self._first_keys_s = monotonic, first_keys_s
         self._upstreams = Upstreams(self.deadlines, on_event=self.log.event)
         self._buckets = MemoryBuckets(monotonic)
-        self._session: aiohttp.ClientSession | None = None
-        self._keys: KeySource | None = None
-        self._own: web.AppRunner | None = None
+        self._generations = Generations(
+            self._upstreams, self._buckets, self.log, now=now, monotonic=monotonic, first_keys_s=first_keys_s
+        )
+        self._generation: Generation
+        self._own: list[web.AppRunner] = []
         self._server: asyncio.Server | None = None
-        self._stopped = asyncio.Event()
+        self._admin_server: asyncio.Server | None = None
+        self._started, self._stopped = asyncio.Event(), asyncio.Event()
+        self._reloads = Reloads(self._reload, self.log)
         self.listener: Listener
+        self.admin_listener: Listener | None = None
 
     @property
     def port(self) -> int:
         """The port listened on."""
         return self.listener.port
 
+    @property
+    def admin_port(self) -> int | None:
+        """The admin listener's port, if it has one."""
+        return self.admin_listener.port if self.admin_listener is not None else None
+
+    # --- as its operators see it (`web.admin`) -----------------------------------------------------------------------
+
+    @property
+    def admin(self) -> AdminPolicy:
+        """Who may speak to the admin listener."""
+        policy = self._generation.config.admin
+        assert policy is not None
+        return policy
+
+    @property
+    def draining(self) -> bool:
+        """Whether it is stopping."""
+        return self.listener.draining
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether tokens can be verified."""
+        return self._generation.has_keys
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """The routes in force."""
+        return self._generation.config.routes
+
+    # --- start -------------------------------------------------------------------------------------------------------
+
     async def start(self) -> None:
-        """Fetch the first keys, then listen. Raises OSError where the address cannot be listened on."""
+        """Fetch the first keys, then listen. Raises `backlog.CannotListen`."""
         config = self._config
+        self._warn(config)
+        self._generation = await self._generations.first(config)
+        deps = self._generation.deps
+        addresses = health(is_draining=lambda: self.draining, has_keys=lambda: self.has_keys)
+        self.listener = await self._make_listener(own_application(addresses), deps, config.limits)
+        self.deadlines.on_sweep(self._buckets.sweep)
+        self.deadlines.on_sweep(self.log.flush)
+        self.deadlines.start()
+        # First: what cannot start must not have taken anybody's request.
+        if config.admin is not None:
+            self.admin_listener = await self._make_listener(admin_application(self), admin_deps(deps), LIMITS)
+            remedy = "Is another gateway running here? Set admin.port to a free port, or to null for no admin listener"
+            self._admin_server = await listen(self.admin_listener, config.admin.host, config.admin.port, remedy)
+        self._server = await listen(self.listener, config.host, config.port, "Is it in use? See listen.port")
+        self._started.set()
+        self.log.event(
+            "listening", host=config.host, port=self.port, admin_port=self.admin_port, routes=len(config.routes),
+            source=config.source,
+        )  # fmt: skip
+
+    def _warn(self, config: Config) -> None:
         for warning in config.warnings:
             self.log.event("configuration", level="warning", finding=str(warning))
-        self._keys = await self._first_keys()
-        self._own = web.AppRunner(
-            own_application(is_draining=lambda: self.listener.draining, has_keys=self._has_keys), access_log=None
-        )
-        await self._own.setup()
-        assert self._own.server is not None
-        self.listener = Listener(
-            self._deps(), self._own.server, limits=config.limits, deadlines=self.deadlines, log=self.log,
-            clock=time.perf_counter,
-        )  # fmt: skip
-        self.deadlines.on_sweep(self.listener.count_unread)
-        self.deadlines.on_sweep(self.log.flush)
-        self.deadlines.on_sweep(self._buckets.sweep)
-        self.deadlines.start()
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self.listener, config.host, config.port, backlog=BACKLOG)
-        self.listener.port = self._server.sockets[0].getsockname()[1]
-        self.log.event("listening", host=config.host, port=self.port, routes=len(config.routes), source=config.source)
 
-    async def _first_keys(self) -> KeySource | None:
-        issuer = self._config.issuer
-        if issuer is None:
-            return None
-        if issuer.static_keys is not None:
-            return StaticKeys(issuer.static_keys)
-        assert issuer.jwks_url is not None
-        self._session = aiohttp.ClientSession(
-            trust_env=False, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+    async def _make_listener(self, application: web.Application, deps: Deps, limits: Limits) -> Listener:
+        own = web.AppRunner(application, access_log=None)
+        self._own.append(own)
+        await own.setup()
+        assert own.server is not None
+        listener = Listener(
+            deps, own.server, limits=limits, deadlines=self.deadlines, log=self.log, clock=time.perf_counter
         )
-        keys = RemoteKeys(
-            issuer.jwks_url,
-            self._session,
-            now=self._monotonic,
-            rng=random.SystemRandom().random,
-            on_event=self.log.event,
-        )
-        keys.start()
-        if not await keys.first(self._first_keys_s):
-            self.log.event("keys_unavailable", level="error", url=issuer.jwks_url, effect="only public routes work")
-        return keys
+        self.deadlines.on_sweep(listener.count_unread)
+        return listener
 
-    def _has_keys(self) -> bool:
-        return self._keys is None or self._keys.ready
+    # --- reload ------------------------------------------------------------------------------------------------------
 
-    def _deps(self) -> Deps:
-        config, issuer = self._config, self._config.issuer
-        assert (issuer is None) == (self._keys is None)
-        return Deps(
-            routes=RouteTable(config.routes),
-            fields=FieldRules(config.identity.prefix, config.identity.reserved_names),
-            cors=config.cors,
-            issuer=Issuer(self._keys, issuer.token_policy, issuer.credentials) if issuer and self._keys else None,
-            identity=config.identity,
-            verified=VerifiedTokens(),
-            upstreams=self._upstreams.adopt({route.upstream for route in config.routes}),
-            rates=rates_of(config.rates, config.routes, self._buckets),
-            own_paths=PATHS,
-            trusted_proxies=config.trusted_proxies,
-            log=self.log,
-            now=self._now,
-            random_bits=random.Random().getrandbits,  # noqa: S311  ids, not secrets: unique is enough
-        )
+    async def reload(self) -> list[str]:
+        """Take up what the file says now, whole or not at all; name the parts that changed.
+
+        Raises:
+            ConfigError: what is wrong, which is logged too; the old configuration stays in force.
+            Draining: it is stopping.
+        """
+        return await self._reloads.now()
+
+    def reload_soon(self) -> None:
+        """As `reload`, for a signal."""
+        self._reloads.soon()
+
+    async def _reload(self) -> list[str]:
+        await self._started.wait()
+        if self.draining:
+            raise Draining
+        old = self._generation
+        config = await asyncio.to_thread(self._reread)
+        new = await self._generations.next(old, config)
+        self._take_up(new)
+        await self._generations.retire(old, new)
+        parts = changed(old.config, config)
+        self.log.event("reloaded", changed=parts, routes=len(config.routes), source=config.source)
+        return parts
+
+    def _take_up(self, new: Generation) -> None:
+        """Go over to another generation. Nothing here waits: a request begins under the one or the other."""
+        config = new.config
+        self._warn(config)
+        self._generation = new
+        self.listener.deps, self.listener.limits = new.deps, config.limits
+        logs = config.logs
+        self.log.configure(form=logs.format, level=logs.level, access=logs.access)
+
+    # --- stop --------------------------------------------------------------------------------------------------------
 
     async def stop(self) -> None:
         """Turn unready, wait `drain_delay_s`, stop listening, let requests finish within `drain_s`, close all."""
-        config = self._config
         self.listener.draining = True
-        self.log.event("draining", drain_s=config.drain_s)
+        try:
+            await self._drain(self._generation.config)
+        finally:
+            await self.close()
+            self._stopped.set()
+
+    async def _drain(self, config: Config) -> None:
+        self.log.event("draining", drain_s=config.drain_s, delay_s=config.drain_delay_s)
         if config.drain_delay_s:
-            await asyncio.sleep(config.drain_delay_s)
+            await asyncio.sleep(config.drain_delay_s)  # and serve all the while: whoever sends requests has to notice
         if self._server is not None:
-            self._server.close()
+            await stop_listening(self._server, self.listener)
         finished = await self.listener.drain(config.drain_s)
         self.log.event("stopped", level="info" if finished else "warning", all_finished=finished)
-        await self.close()
-        self._stopped.set()
 
     async def close(self) -> None:
         """Release everything, in reverse; also what a start that failed had got."""
+        if self._server is not None:
+            self._server.close()
+        await self._reloads.close()
+        if self._admin_server is not None and self.admin_listener is not None:
+            self._admin_server.close()
+            await self.admin_listener.drain(0)
         self.deadlines.stop()
         self._upstreams.close()
-        if self._own is not None:
-            await self._own.cleanup()
-        if isinstance(self._keys, RemoteKeys):
-            await self._keys.close()
-        if self._session is not None:
-            await self._session.close()
+        for own in self._own:
+            await own.cleanup()
+        await self._generations.close()
         self.log.close()
 
     async def wait_stopped(self) -> None:

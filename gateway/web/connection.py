@@ -18,14 +18,13 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from yarl import URL
 
-from gateway.core.forwarding import is_trusted
 from gateway.core.model import Inbound, Peer
 from gateway.errors import GatewayError, InternalError, Overloaded, RequestTimeout
 from gateway.net.wire import WRITE_HIGH, WRITE_LOW
 from gateway.web.local import CORS, FAULT, REQUEST_ID
 from gateway.web.pipeline import cors_of_unread, handle
 from gateway.web.position import BETWEEN, INSIDE, Position
-from gateway.web.read import HTTP_11, LastHead, read_inbound, unreadable
+from gateway.web.read import HTTP_11, LastHead, judged, read_inbound, read_peer, unreadable
 from gateway.web.upload import upload_of
 from gateway.web.visit import Visit
 
@@ -46,7 +45,8 @@ class Connection(RequestHandler):
     """A client connection: one request after the other, each a `Visit`."""
 
     __slots__ = (
-        "_head", "_head_bytes", "_last", "_phase", "_position", "closing", "deadline", "listener", "peer", "visit",
+        "_head", "_head_bytes", "_last", "_phase", "_position", "_rules", "closing", "deadline", "listener", "peer",
+        "visit",
     )  # fmt: skip
 
     def __init__(self, listener: "Listener", **settings: Any) -> None:
@@ -67,10 +67,7 @@ class Connection(RequestHandler):
         listener = self.listener
         stream = cast("asyncio.Transport", transport)
         stream.set_write_buffer_limits(WRITE_HIGH, WRITE_LOW)
-        address = (transport.get_extra_info("peername") or ("",))[0]
-        trusted = bool(address) and is_trusted(address, listener.deps.trusted_proxies)
-        scheme = "https" if transport.get_extra_info("sslcontext") else "http"
-        self.peer = Peer(address.removeprefix("::ffff:"), trusted, scheme, listener.port)
+        self._rules, self.peer = listener.deps.fields, read_peer(stream, listener.port, listener.deps.trusted_proxies)
         self.deadline = listener.after(listener.limits.header_read_s)
         has_room = listener.opened(self, self.peer.address)
         # Python 3.12 runs `start()` within this call, so everything it needs is set before.
@@ -232,7 +229,7 @@ class Connection(RequestHandler):
         listener = self.listener
         visit = self.visit = Visit(self)
         try:
-            await handle(listener.deps, visit, self._read(visit, message, payload))
+            await handle(visit.deps, visit, self._read(visit, message, payload))
         except GatewayError as error:
             self._refuse(visit, error, message)
         except asyncio.CancelledError:
@@ -256,11 +253,15 @@ class Connection(RequestHandler):
             self._resume_reading_if_drained()
 
     def _read(self, visit: Visit, message: Message, payload: StreamReader) -> Inbound:
+        rules = visit.deps.fields
         if isinstance(message, Inbound):
             visit.inbound = message
-            if self._last is not None and self._last.rules is self.listener.deps.fields:
+            if self._rules is rules:
                 return message
-            message, payload = self._as_parsed(visit)  # other rules since it came
+            message, payload = self._as_parsed(visit)
+        if self._rules is not rules:
+            # A reload since the last request: nothing that was remembered of it may count (`web.generation`).
+            self._last, self._rules, self.peer = None, rules, judged(self.peer, visit.deps.trusted_proxies)
         if isinstance(message, _ErrInfo):
             raise unreadable(message.exc)
         head, self._head = self._head, b""  # what comes while this request is served is another one's
@@ -270,7 +271,7 @@ class Connection(RequestHandler):
         # Behind chunks aiohttp's parser puts their last trailer into the head of the next request.
         if message.should_close or message.upgrade or message.chunked:
             self.closing = True
-        rules, limit = self.listener.deps.fields, self.listener.limits.header_bytes
+        limit = self.listener.limits.header_bytes
         inbound = read_inbound(message, self.peer, rules, header_bytes=limit, size=len(head))
         visit.inbound, visit.received = inbound, (message, payload)
         if payload is not EMPTY_PAYLOAD or "content-length" in inbound.header.seen:
@@ -278,7 +279,7 @@ class Connection(RequestHandler):
             if not visit.upload.finished:
                 self._break_off_upload()
         elif 0 < len(head) <= REMEMBERED_HEAD and message.path[0] == "/" and not (self.closing or visit.http_10):
-            self._last = LastHead(message, inbound.header, rules, head)
+            self._last = LastHead(message, inbound.header, head)
         return inbound
 
     def _refuse(self, visit: Visit, error: GatewayError, message: Message) -> None:
@@ -286,7 +287,7 @@ class Connection(RequestHandler):
         if visit.inbound is None:
             self.closing = True
             if isinstance(message, RawRequestMessage):  # the page that sent it, if one did, may know why
-                deps = self.listener.deps
+                deps = visit.deps
                 seen = deps.fields.read(message.raw_headers).seen
                 cors = cors_of_unread(deps, message.method, message.path, seen)
         visit.refuse(error, cors=cors)

@@ -1,6 +1,6 @@
 """What the stages need, built once by `web/app.py` and handed down."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -97,7 +97,7 @@ class Deps:
     verified: VerifiedTokens
     upstreams: Mapping[str, Balancer]  # by name
     rates: Rates | None  # None: nothing is limited
-    own_paths: frozenset[str]
+    own_paths: Container[str]
     trusted_proxies: tuple[Network, ...]
     log: Events
     now: Callable[[], float]  # Unix seconds

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 from aiohttp import web
@@ -19,6 +20,7 @@ from gateway.web.visit import Visit
 
 # Garbage costs its sender nothing, so it must not fill a disk or push what matters out of sight.
 UNREAD_PER_SWEEP = 20
+FAREWELL_S = 1.0
 
 
 async def _unused(_request: web.BaseRequest) -> NoReturn:
@@ -38,6 +40,7 @@ class Listener(web.Server):
         self._deadlines = deadlines
         self.sockets = Sockets(deadlines, deps.random_bits)
         self.unread_per_sweep, self._unread = UNREAD_PER_SWEEP, 0
+        self.farewell_s = FAREWELL_S
         self._open: set[Connection] = set()
         self._per_address: Counter[str] = Counter()
         self._empty = asyncio.Event()
@@ -101,14 +104,25 @@ class Listener(web.Server):
         elif error.status >= 500 and error.detail:
             self.log.event(error.code, level="warning", detail=error.detail, request_id=request_id)
 
+    async def _part(self) -> None:
+        """Let clients whose connection is idle send what they were about to; the answer tells them to close it."""
+        # RFC 9112 §9.3.1: who closes an idle connection may meet a request on its way, which is lost then. A client
+        # that asks one thing after the other asks the next one within this time, if it can be told at all.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.farewell_s):
+                await self._empty.wait()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # what has come by now is read
+
     async def drain(self, within_s: float) -> bool:
-        """Let what runs finish; say whether all did in time. Idle connections are closed at once."""
+        """Let what runs finish; say whether all did in time."""
         self.draining = True
-        for connection in tuple(self._open):
-            connection.drain()
         self.sockets.end_all(*GOING_AWAY)
         try:
             async with asyncio.timeout(within_s):
+                await self._part()
+                for connection in tuple(self._open):
+                    connection.drain()
                 await self._empty.wait()
         except TimeoutError:
             for connection in tuple(self._open):

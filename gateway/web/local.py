@@ -1,9 +1,13 @@
-"""The gateway's own addresses on the main listener (CONTRACT §7): an aiohttp application without a port of its own."""
+"""The gateway's own addresses (CONTRACT §7): aiohttp applications without a port of their own.
 
-from collections.abc import Awaitable, Callable
-from typing import Final
+Here: how such an application answers, and the two addresses that main and admin listener share.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final, NamedTuple
 
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Middleware
 
 from gateway.errors import Draining, GatewayError, InternalError, KeysUnavailable, MethodNotAllowed, NoRoute
 from gateway.web import respond
@@ -16,8 +20,27 @@ FAULT: Final = web.RequestKey("fault", Exception)
 PATHS: Final = frozenset({"/healthz", "/readyz"})
 
 
-def own_application(*, is_draining: Callable[[], bool], has_keys: Callable[[], bool]) -> web.Application:
-    """Build the application: `/healthz` says that the process lives, `/readyz` whether it should get traffic."""
+class Address(NamedTuple):
+    """One address and who answers there; GET includes HEAD."""
+
+    method: str
+    path: str
+    handler: Handler
+
+
+def own_application(addresses: Iterable[Address], *guards: Middleware) -> web.Application:
+    """Build an application that answers every error in the contract's form; `guards` refuse before anything else."""
+    app = web.Application(middlewares=(_answer_errors, *guards))
+    for method, path, handler in addresses:
+        app.router.add_route(method, path, handler)
+        if method == hdrs.METH_GET:
+            app.router.add_route(hdrs.METH_HEAD, path, handler)
+    app.on_response_prepare.append(_finish)
+    return app
+
+
+def health(*, is_draining: Callable[[], bool], has_keys: Callable[[], bool]) -> tuple[Address, ...]:
+    """Give `/healthz`, which says that the process lives, and `/readyz`: whether it should get traffic."""
 
     async def healthz(_request: web.Request) -> web.StreamResponse:
         return web.json_response({"status": "ok"})
@@ -29,11 +52,7 @@ def own_application(*, is_draining: Callable[[], bool], has_keys: Callable[[], b
             raise KeysUnavailable
         return web.json_response({"status": "ok"})
 
-    app = web.Application(middlewares=[_answer_errors])
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", readyz)
-    app.on_response_prepare.append(_finish)
-    return app
+    return Address(hdrs.METH_GET, "/healthz", healthz), Address(hdrs.METH_GET, "/readyz", readyz)
 
 
 @web.middleware
@@ -42,22 +61,23 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
     try:
         return await handler(request)
     except GatewayError as error:
-        return _refusal(request, error)
+        return refusal(request, error)
     except web.HTTPMethodNotAllowed as error:
-        return _refusal(request, MethodNotAllowed(tuple(sorted(error.allowed_methods))))
+        return refusal(request, MethodNotAllowed(tuple(sorted(error.allowed_methods))))
     except web.HTTPException:
-        return _refusal(request, NoRoute())
+        return refusal(request, NoRoute())
     except Exception as error:  # whatever is wrong, the client is answered
         request[FAULT] = error
-        return _refusal(request, InternalError())
+        return refusal(request, InternalError())
 
 
-def _refusal(request: web.Request, error: GatewayError) -> web.Response:
+def refusal(request: web.Request, error: GatewayError, **more: object) -> web.Response:
+    """Give the answer of an error, with what more its receiver may know."""
     request.setdefault(FAULT, error)
     fields = dict(line.strip().split(": ", 1) for line in (raw.decode() for raw in respond.refusal_fields(error)))
     return web.Response(
         status=error.status,
-        body=respond.problem(error, request[REQUEST_ID].encode("latin-1")),
+        body=respond.problem(error, request[REQUEST_ID].encode("latin-1"), **more),
         content_type="application/problem+json",
         headers=fields,
     )

@@ -1,12 +1,14 @@
 """From aiohttp's parsed message to `Inbound`, refusing what its parser lets through and a gateway must not."""
 
 import re
-from collections.abc import Mapping
+from asyncio import Transport
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 
+from gateway.core.forwarding import Network, is_trusted
 from gateway.core.headers import FieldRules
 from gateway.core.model import Header, Inbound, Peer
 from gateway.errors import BadRequest, ExpectationFailed, GatewayError, HeadersTooLarge, MethodNotAllowed
@@ -22,6 +24,18 @@ VERSIONS = (HTTP_11, (1, 0))
 REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
 MAX_LENGTH_DIGITS = 18  # below 2^63; aiohttp takes 2^64 - 1 for no body at all
 USUAL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+def read_peer(transport: Transport, port: int, trusted: Sequence[Network]) -> Peer:
+    """Say who is at the other end of a connection to our `port`."""
+    address = (transport.get_extra_info("peername") or ("",))[0]
+    scheme = "https" if transport.get_extra_info("sslcontext") else "http"
+    return judged(Peer(address.removeprefix("::ffff:"), False, scheme, port), trusted)
+
+
+def judged(peer: Peer, trusted: Sequence[Network]) -> Peer:
+    """Judge a peer by these `trusted_proxies`, which a reload may change under an open connection."""
+    return peer._replace(trusted=bool(peer.address) and is_trusted(peer.address, trusted))
 
 
 def read_inbound(
@@ -75,10 +89,10 @@ class LastHead:
     has been parsed and judged already but for its first line, which costs a fifth of a forwarded request.
     """
 
-    __slots__ = ("_after_line", "header", "message", "rules")
+    __slots__ = ("_after_line", "header", "message")
 
-    def __init__(self, message: RawRequestMessage, header: Header, rules: FieldRules, data: bytes) -> None:
-        self.message, self.header, self.rules = message, header, rules
+    def __init__(self, message: RawRequestMessage, header: Header, data: bytes) -> None:
+        self.message, self.header = message, header
         self._after_line = data[data.find(b"\r\n") :]
 
     def again(self, data: bytes, *, header_bytes: int) -> Inbound | None:

@@ -58,12 +58,16 @@ def refusal(error: GatewayError, *, request_id: bytes, cors: bytes, connection: 
     return b"".join(lines)
 
 
-def problem(error: GatewayError, request_id: bytes) -> bytes:
-    """Give the body of a refusal. It says nothing that the client could not know: no token, key, claim or trace."""
-    fields = {"type": "about:blank", "title": error.title, "status": error.status, "code": error.code}
+def problem(error: GatewayError, request_id: bytes, **more: object) -> bytes:
+    """Give the body of a refusal, with what more its receiver may know.
+
+    It says nothing that the client could not know: no token, key, claim or trace.
+    """
+    fields: dict[str, object] = {"type": "about:blank", "title": error.title}
+    fields |= {"status": error.status, "code": error.code}
     if error.reason:
         fields["reason"] = error.reason
-    return orjson.dumps({**fields, "request_id": request_id.decode("latin-1")})
+    return orjson.dumps({**fields, "request_id": request_id.decode("latin-1"), **more})
 
 
 def refusal_fields(error: GatewayError) -> list[bytes]:

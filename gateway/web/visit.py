@@ -44,6 +44,7 @@ class Visit:
 
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
+        self.deps = connection.listener.deps  # of the configuration it began under, whatever comes meanwhile
         self.clock = connection.listener.clock  # seconds, for durations
         self.began = self.clock()
 
@@ -56,7 +57,7 @@ class Visit:
         """Give the CORS fields of this request's answer: its route's, or those of answers without one."""
         if self.inbound is None:
             return b""
-        policy = self._connection.listener.deps.cors if self.route is None else self.route.cors
+        policy = self.deps.cors if self.route is None else self.route.cors
         return answer_fields(policy, self.inbound.header.seen.get("origin"))
 
     def forwarded_cors(self) -> bytes | None:
@@ -107,7 +108,7 @@ class Visit:
             return self._connection.abort()  # a second head inside the first one's body would be response splitting
         self.answered, self.status = True, error.status
         if self.request_id is NO_ID:
-            self.request_id = b"%032x" % self._connection.listener.deps.random_bits(128)
+            self.request_id = b"%032x" % self.deps.random_bits(128)
         if not self.upload.finished:
             self._connection.closing = True
         fields = self.cors() if cors is None else cors

@@ -28,6 +28,7 @@ def settings(port: int, good: int, moody: int, tokens: Tokens) -> dict[str, Any]
     limits = {"connect_s": 1, "response_s": 3, "idle_s": 3}
     return {
         "listen": {"host": "127.0.0.1", "port": port},
+        "admin": {"port": None},
         "clerk": clerk,
         "upstreams": {
             "good": {"url": f"http://127.0.0.1:{good}", "timeouts": limits | {"response_s": 10}},

@@ -40,6 +40,7 @@ def start_gateway(around: Surroundings, label: str) -> Process:
     port, config = free_port(), around.folder / f"{label}.yaml"
     settings = {
         "listen": {"host": "127.0.0.1", "port": port},
+        "admin": {"port": None},
         "clerk": {
             "issuer": around.tokens.clerk.issuer, "jwt_key": around.tokens.clerk.pem(), "authorized_parties": [APP],
         },

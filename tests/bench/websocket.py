@@ -118,7 +118,7 @@ def start(name: str, folder: Path, upstream: int, core: int) -> Process:
         command = [find_program("nginx") or "nginx", "-p", str(folder), "-e", str(folder / "errors"), "-c", str(config)]
     else:
         routes = [{"name": "all", "path": "/*", "upstream": "api", "auth": "public"}]
-        settings = {"listen": {"host": "127.0.0.1", "port": port}, "routes": routes}
+        settings = {"listen": {"host": "127.0.0.1", "port": port}, "admin": {"port": None}, "routes": routes}
         config.write_text(json.dumps(settings | {"upstreams": {"api": {"url": f"http://127.0.0.1:{upstream}"}}}))
         command = [sys.executable, "-m", "gateway", "run", "-c", str(config)]
     return Process(name, command, port=port, core=core, folder=folder, log=folder / f"{name}.log")

@@ -4,7 +4,7 @@
 EVERY_KEY = """
 public_url: null
 listen: {host: 0.0.0.0, port: 8080, tls: null}
-admin: {host: 127.0.0.1, port: null, token: null}
+admin: {host: 127.0.0.1, port: 9901, token: null}
 workers: 1
 trusted_proxies: []
 clerk:
@@ -100,8 +100,6 @@ drain_delay_s: 0
 # Dotted key, and a value for it in YAML that asks for something.
 ASKING = (
     ("listen.tls", "{cert: cert.pem, key: key.pem}"),
-    ("admin.port", "9901"),
-    ("admin.token", "correct-horse"),
     ("workers", "2"),
     ("workers", "auto"),
     ("issuers", "[{name: one, issuer: clerk.example.com}]"),
@@ -146,7 +144,6 @@ ASKING = (
     ("identity.assertion.keys_dir", "/keys"),
     ("identity.assertion.rotate_after_h", "1"),
     ("public_url", "https://api.example.com"),
-    ("admin.host", "0.0.0.0"),
     ("store.url", "sqlite:///gateway.db"),
     ("cache.url", "redis://cache.internal"),
     ("sync.every_h", "24"),

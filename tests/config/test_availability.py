@@ -55,9 +55,9 @@ def _matches(pattern, key):
             id="one-key",
         ),
         pytest.param(
-            {"admin": "{port: '${PORT:-}', token: '${TOKEN:-}'}"},
-            {"PORT": "9901"},
-            "PORT is set, but the admin listener is not available yet: ignored",
+            {"identity": "{assertion: {issuer: '${ISSUER:-}', keys_dir: '${KEYS:-}'}}"},
+            {"KEYS": "/keys"},
+            "KEYS is set, but the signed assertion is not available yet: ignored",
             id="other-unset",
         ),
         pytest.param(

@@ -1,8 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from gateway.config import Unreadable, load
+from gateway.config import Unreadable, load, locate, reload
 from gateway.errors import ConfigError
 from tests.config.files import KEY, written
 
@@ -131,3 +132,28 @@ def test_the_file_of_dev_is_good():
 def test_the_example_for_production_is_good_and_has_nothing_to_warn_of():
     config = load(str(CONFIG / "production.example.yaml"), {"CLERK_PUBLISHABLE_KEY": KEY})
     assert config.warnings == ()
+
+
+def test_a_file_is_located_once_and_loaded_again_under_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(written())
+    assert locate(None, {}) is None
+    assert locate("mine.yaml", {"GATEWAY_CONFIG": "other.yaml"}) == "mine.yaml"
+    assert locate(None, {"GATEWAY_CONFIG": "mine.yaml"}) == "mine.yaml"
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "gateway.yaml").write_text("routes: []")
+    assert locate(None, {}) == "config/gateway.yaml"
+    assert reload(None, ENOUGH).source == "built-in"  # also now that the usual file is there
+    assert reload("mine.yaml", {}) == load("mine.yaml", {})
+
+
+def test_a_pipe_is_not_read_again(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(Unreadable, match="cannot be read again"):
+        reload(str(pipe), {})
+
+
+def test_a_file_that_is_gone_says_so(tmp_path):
+    with pytest.raises(Unreadable, match="No such file"):
+        reload(str(tmp_path / "gone.yaml"), {})

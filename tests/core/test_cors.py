@@ -334,3 +334,9 @@ def test_no_preflight_writes_a_line_of_its_own(origin, method, headers):
     for line in preflight(policy, origin, method, headers=headers).split(b"\r\n")[1:]:
         assert line.startswith((b"Access-Control-", b"Vary: "))
         assert not {*line} & {10, 13, 0}
+
+
+def test_origins_can_be_shown_as_they_were_written():
+    written = ("https://a.example.com", "https://b.example.com:8443", "https://*.c-d.example.com", "*")
+    assert read_origins(reversed(written)).written == written
+    assert read_origins([]).written == ()

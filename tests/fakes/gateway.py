@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from gateway.config import load_text
+from gateway.config import Config, load_text
 from gateway.telemetry import LineWriter
 from gateway.web.app import Gateway
 from tests.fakes.clerk import FakeClerk
@@ -28,6 +28,7 @@ def settings(upstream_port: int, **overrides: Any) -> dict[str, Any]:
     """Write the configuration most tests start from; an override replaces a top-level block."""
     return {
         "listen": {"host": "127.0.0.1", "port": 0},
+        "admin": {"port": None},
         "clerk": {"issuer": CLERK.issuer, "jwt_key": CLERK.pem(), "authorized_parties": [APP]},
         "upstreams": {"api": {"url": f"http://127.0.0.1:{upstream_port}"}},
         "routes": [
@@ -91,6 +92,22 @@ async def _chunks(reader: asyncio.StreamReader) -> bytes:
 
 
 @dataclass
+class File:
+    """The configuration file, as far as a gateway can tell."""
+
+    text: str
+    environ: Mapping[str, str]
+
+    def write(self, upstream_port: int, **overrides: Any) -> None:
+        """Write it anew; overrides as `settings` takes them."""
+        self.text = yaml.safe_dump(settings(upstream_port, **overrides))
+
+    def load(self) -> Config:
+        """Load it."""
+        return load_text(self.text, self.environ, name="test.yaml")
+
+
+@dataclass
 class Clock:
     """Unix seconds that a test moves."""
 
@@ -104,8 +121,8 @@ class Clock:
 class Running:
     """A started gateway, with ways to ask it; `monotonic` is the clock of its time-outs."""
 
-    def __init__(self, app: Gateway, clock: Clock, monotonic: Clock, log_path: str) -> None:
-        self.app, self.clock, self.monotonic = app, clock, monotonic
+    def __init__(self, app: Gateway, clock: Clock, monotonic: Clock, log_path: str, file: "File") -> None:
+        self.app, self.clock, self.monotonic, self.file = app, clock, monotonic, file
         self._log_path, self._told = log_path, 0
 
     @property
@@ -174,14 +191,17 @@ async def gateway(
     writer: LineWriter | None = None, **overrides: Any,
 ) -> AsyncIterator[Running]:  # fmt: skip
     """Start a gateway, stop it at the end; overrides as `settings` takes them; `writer` takes the log elsewhere."""
-    text = yaml.safe_dump(settings(upstream_port, **overrides))
-    config = load_text(text, environ or {}, name="test.yaml")
+    file = File(yaml.safe_dump(settings(upstream_port, **overrides)), environ or {})
     with tempfile.NamedTemporaryFile() as log:
         clock, monotonic = Clock(), Clock()
         writer = writer or LineWriter(os.dup(log.fileno()))
-        app = Gateway(config, writer=writer, now=clock, monotonic=monotonic, first_keys_s=first_keys_s)
+        app = Gateway(
+            file.load(), reread=lambda: file.load(), writer=writer, now=clock, monotonic=monotonic,
+            first_keys_s=first_keys_s,
+        )  # fmt: skip
         await app.start()
+        app.listener.farewell_s = 0.0  # for clients that could still ask: these tests' own have done so
         try:
-            yield Running(app, clock, monotonic, log.name)
+            yield Running(app, clock, monotonic, log.name, file)
         finally:
             await app.stop()

@@ -448,6 +448,20 @@ async def test_close_ends_the_fetch_and_its_waiters(bench):
         await waiting
 
 
+async def test_retired_keys_still_serve_who_waits_and_fetch_no_more(bench):
+    bench.issuer.hold = asyncio.Event()
+    bench.keys.start()
+    waiting = asyncio.create_task(bench.keys.fetch_for(CLERK.kid))
+    await bench.issuer.arrived.wait()
+    retiring = asyncio.create_task(bench.keys.retire())
+    await asyncio.sleep(0)
+    bench.issuer.hold.set()
+    assert await waiting == PUBLIC
+    await retiring
+    assert await bench.keys.fetch_for("ins_x") is None
+    assert bench.issuer.requests == 1
+
+
 async def test_closed_keys_fetch_no_more(bench):
     await bench.have_first()
     await bench.keys.close()

@@ -13,7 +13,8 @@ from gateway.core.balance import BreakerPolicy
 from gateway.core.model import Endpoint, Upstream
 from gateway.errors import NoHealthyEndpoint, UpstreamTimeout
 from gateway.net.deadlines import Deadlines
-from gateway.net.upstreams import Upstreams
+from gateway.net.upstreams import Balancer, Upstreams
+from gateway.net.wire import Wire
 from tests.fakes.gateway import Answer, Clock, Running, gateway, read_answer
 from tests.fakes.upstream import Received, ScriptedUpstream, read_request, response
 from tests.fakes.websocket import SWITCHED, handshake
@@ -362,6 +363,40 @@ async def test_what_did_not_change_lives_on(upstreams: Upstreams) -> None:
     stricter = upstreams.adopt([upstream(2, 3, breaker=BreakerPolicy(failures=1))])["api"]
     assert not set(stricter.pools) & set(slower.pools)
     assert [balancer.upstream for balancer in upstreams] == [stricter.upstream]
+
+
+async def used(balancer: Balancer) -> Wire:
+    """Exchange once; give the wire, which is idle now."""
+    pool = balancer.choose()
+    wire = pool.take() or await pool.connect(1.0)
+    await wire.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", is_head=False, response_s=9.0)
+    pool.give_back(wire)
+    return wire
+
+
+async def test_a_request_that_began_before_goes_where_it_was_meant_to(upstreams: Upstreams) -> None:
+    async with ScriptedUpstream(Named("a")) as server, ScriptedUpstream(Named("b")) as elsewhere:
+        old = upstreams.adopt([upstream(server.port)])["api"]
+        idle = await used(old)
+        new = upstreams.adopt([upstream(elsewhere.port)])["api"]
+        while not idle.lost:
+            await asyncio.sleep(0)
+        kept, late = await used(new), await used(old)
+        assert (server.connections, elsewhere.connections) == (2, 1)
+        while not late.lost:  # nothing of it is kept
+            await asyncio.sleep(0)
+        assert await used(new) is kept
+
+
+async def test_close_drops_what_is_retired_too(upstreams: Upstreams) -> None:
+    async with ScriptedUpstream(Named("a")) as server:
+        wire = await upstreams.adopt([upstream(server.port)])["api"].choose().connect(1.0)
+        upstreams.adopt([])
+        upstreams.adopt([])
+        assert not wire.lost
+        upstreams.close()
+        while not wire.lost:
+            await asyncio.sleep(0)
 
 
 async def test_the_only_endpoint_left_alone_is_nobody(upstreams: Upstreams) -> None:

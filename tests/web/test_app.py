@@ -116,6 +116,7 @@ async def test_a_start_that_cannot_listen_says_so_and_leaves_nothing_open() -> N
     async with ScriptedUpstream(Echo()) as upstream:
         text = f"""
             listen: {{host: 127.0.0.1, port: {upstream.port}}}
+            admin: {{port: null}}
             upstreams: {{api: {{url: "http://127.0.0.1:{upstream.port}"}}}}
             routes: [{{name: all, path: /*, upstream: api, auth: public}}]
             logs: {{level: error}}

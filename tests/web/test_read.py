@@ -101,7 +101,7 @@ FIELDS = b"\r\nHost: a\r\nAuthorization: Bearer x\r\n\r\n"
 def last() -> LastHead:
     parsed = message("/x", (b"Authorization", b"Bearer x"))
     header = read_inbound(parsed, PEER, RULES, header_bytes=8192).header
-    return LastHead(parsed, header, RULES, b"GET /x HTTP/1.1" + FIELDS)
+    return LastHead(parsed, header, b"GET /x HTTP/1.1" + FIELDS)
 
 
 def test_a_head_that_differs_in_its_target_alone_is_read_as_the_parser_would() -> None:

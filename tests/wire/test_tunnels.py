@@ -408,7 +408,7 @@ async def test_when_a_side_goes_so_does_the_other(by_client: bool, ends: Callabl
         second[1].close()
         await until(lambda: not running.app.listener.sockets and not running.app.listener._open)
         assert (await line_of(running))["status"] == 101
-        (pool,) = running.app._upstreams._pools.values()
+        (pool,) = running.app.listener.deps.upstreams["api"].pools
         assert (pool._open, pool._idle) == (set(), [])
 
 

@@ -1,0 +1,176 @@
+"""One configuration's worth of everything, made from a `Config`; what is unchanged is taken over from the one before.
+
+A request belongs to the generation it began under, so nothing of one is ever changed: a reload makes the next.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import aiohttp
+
+from gateway.config import Config, Finding
+from gateway.core.headers import FieldRules
+from gateway.core.routing import RouteTable
+from gateway.errors import ConfigError
+from gateway.net.jwks import KeySource, RemoteKeys, StaticKeys
+from gateway.net.upstreams import Upstreams
+from gateway.telemetry import Log
+from gateway.web.deps import Deps, Issuer, VerifiedTokens
+from gateway.web.local import PATHS
+from gateway.web.rates import Buckets, rates_of
+
+# What a listening socket or a process is made with.
+FIXED: tuple[tuple[str, Callable[[Config], object]], ...] = (
+    ("listen.host", lambda config: config.host),
+    ("listen.port", lambda config: config.port),
+    ("admin.host", lambda config: config.admin and config.admin.host),
+    ("admin.port", lambda config: config.admin and config.admin.port),
+)
+
+
+class Generation(NamedTuple):
+    """A configuration, its keys (None where no token is ever read), and what requests need of both."""
+
+    config: Config
+    keys: KeySource | None
+    deps: Deps
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether tokens can be verified."""
+        return self.keys is None or self.keys.ready
+
+
+class Generations:
+    """Makes them one after the other, and holds what outlives each."""
+
+    def __init__(
+        self, upstreams: Upstreams, buckets: Buckets, log: Log, *, now: Callable[[], float],
+        monotonic: Callable[[], float], first_keys_s: float,
+    ) -> None:  # fmt: skip
+        self._upstreams, self._buckets, self._log = upstreams, buckets, log
+        self._now, self._monotonic, self._first_keys_s = now, monotonic, first_keys_s
+        self._random_bits = random.Random().getrandbits  # noqa: S311  ids, not secrets: unique is enough
+        self._session: aiohttp.ClientSession | None = None
+        self._running: set[RemoteKeys] = set()  # keys that are being refreshed
+
+    async def first(self, config: Config) -> Generation:
+        """Make the first one; where the keys cannot be had soon, without them."""
+        keys = await self._keys(config)
+        if keys is not None and not keys.ready:
+            url = config.issuer and config.issuer.jwks_url
+            self._log.event("keys_unavailable", level="error", url=url, effect="only public routes work")
+        return Generation(config, keys, self._deps(config, keys, VerifiedTokens()))
+
+    async def next(self, old: Generation, config: Config) -> Generation:
+        """Make the one after `old`, which stays as it is.
+
+        Raises:
+            ConfigError: it needs a restart, or its keys cannot be had.
+        """
+        needs_restart = tuple(_fixed(old.config, config))
+        if needs_restart:
+            raise ConfigError(needs_restart)
+        if _has_same_keys(old.config, config):
+            keys = old.keys
+        else:
+            keys = await self._keys(config)
+            if keys is not None and not keys.ready:
+                await self._end(keys)
+                raise ConfigError((_no_keys(config),))
+        verified = old.deps.verified if keys is old.keys and _judges_alike(old.config, config) else VerifiedTokens()
+        return Generation(config, keys, self._deps(config, keys, verified))
+
+    async def retire(self, old: Generation, new: Generation) -> None:
+        """Stop refreshing what the new one does not use; who already waits for a key still gets it."""
+        if isinstance(old.keys, RemoteKeys) and old.keys is not new.keys:
+            self._running.discard(old.keys)
+            await old.keys.retire()
+
+    async def close(self) -> None:
+        """Stop refreshing keys."""
+        for keys in tuple(self._running):
+            await self._end(keys)
+        if self._session is not None:
+            await self._session.close()
+
+    async def _end(self, keys: KeySource) -> None:
+        if isinstance(keys, RemoteKeys):
+            self._running.discard(keys)
+            await keys.close()
+
+    async def _keys(self, config: Config) -> KeySource | None:
+        issuer = config.issuer
+        if issuer is None:
+            return None
+        if issuer.static_keys is not None:
+            return StaticKeys(issuer.static_keys)
+        assert issuer.jwks_url is not None
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                trust_env=False, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+            )
+        keys = RemoteKeys(
+            issuer.jwks_url, self._session, now=self._monotonic, rng=random.SystemRandom().random,
+            on_event=self._log.event,
+        )  # fmt: skip
+        self._running.add(keys)  # before anything is waited for: `close` finds it
+        keys.start()
+        await keys.first(self._first_keys_s)
+        return keys
+
+    def _deps(self, config: Config, keys: KeySource | None, verified: VerifiedTokens) -> Deps:
+        issuer = config.issuer
+        assert (issuer is None) == (keys is None)
+        return Deps(
+            routes=RouteTable(config.routes),
+            # Always another object: by it a connection sees that what it remembers of its last request is void.
+            fields=FieldRules(config.identity.prefix, config.identity.reserved_names),
+            cors=config.cors,
+            issuer=Issuer(keys, issuer.token_policy, issuer.credentials) if issuer and keys else None,
+            identity=config.identity,
+            verified=verified,
+            upstreams=self._upstreams.adopt({route.upstream for route in config.routes}),
+            rates=rates_of(config.rates, config.routes, self._buckets),
+            own_paths=PATHS,
+            trusted_proxies=config.trusted_proxies,
+            log=self._log,
+            now=self._now,
+            random_bits=self._random_bits,
+        )
+
+
+def _has_same_keys(old: Config, new: Config) -> bool:
+    one, other = old.issuer, new.issuer
+    if one is None or other is None:
+        return one is other
+    return one.jwks_url == other.jwks_url and one.static_keys == other.static_keys
+
+
+def _judges_alike(old: Config, new: Config) -> bool:
+    """Say whether a verdict on a token, and what upstreams are told of it, would be the same under both."""
+    one, other = old.issuer, new.issuer
+    if one is None or other is None:
+        return False
+    return one.token_policy == other.token_policy and old.identity == new.identity
+
+
+def _fixed(old: Config, new: Config) -> Iterator[Finding]:
+    for key, value in FIXED:
+        if value(old) != value(new):
+            had = value(old)
+            remedy = f"Restart the gateway, or put it back to {'null' if had is None else had}"
+            yield Finding(new.source, None, key, "cannot change while the gateway runs", remedy)
+
+
+def _no_keys(config: Config) -> Finding:
+    url = config.issuer.jwks_url if config.issuer else ""
+    message = f"the keys at {str(url).partition('?')[0]} cannot be had, so no token could be verified"
+    return Finding(config.source, None, "clerk", message, "See jwks_failed in the log; reload again once they can")
+
+
+def changed(old: Config, new: Config) -> list[str]:
+    """Name the parts in which two configurations differ."""
+    return [name for name in Config.__dataclass_fields__ if name not in ("warnings", "source")
+            and getattr(old, name) != getattr(new, name)]  # fmt: skip
