@@ -3,7 +3,7 @@
 It is a `Listener` of its own, so slow, endless and malformed requests end as they do on the main one.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final, Protocol
 
@@ -17,8 +17,10 @@ from gateway.core.model import Limits
 from gateway.core.policy import Requirement
 from gateway.core.routing import Route, RouteTable
 from gateway.errors import BadRequest, ConfigError
+from gateway.net.pool import Pool
+from gateway.net.upstreams import Balancer
 from gateway.web.deps import Deps
-from gateway.web.local import Address, Handler, health, own_application, refusal
+from gateway.web.local import Address, Handler, Serving, health, own_application, refusal
 
 # A person and a few machines, who are near.
 LIMITS: Final = Limits(
@@ -29,7 +31,7 @@ OPEN: Final = frozenset({"/healthz", "/readyz"})  # on loopback
 MOST: Final = 500  # of a list
 
 
-class Operated(Protocol):
+class Operated(Serving, Protocol):
     """The gateway as its operators see it (`web.app`)."""
 
     @property
@@ -37,12 +39,8 @@ class Operated(Protocol):
         """Who may speak to it, now."""
 
     @property
-    def draining(self) -> bool:
-        """Whether it is stopping."""
-
-    @property
-    def has_keys(self) -> bool:
-        """Whether tokens can be verified."""
+    def balancers(self) -> Mapping[str, Balancer]:
+        """The upstreams in use, by name."""
 
     @property
     def routes(self) -> Sequence[Route]:
@@ -80,7 +78,7 @@ def admin_application(gateway: Operated) -> web.Application:
 
 def _table(gateway: Operated) -> tuple[Address, ...]:
     return (
-        *health(is_draining=lambda: gateway.draining, has_keys=lambda: gateway.has_keys),
+        *health(gateway),
         Address(hdrs.METH_GET, "/v1/routes", _on(gateway, _routes)),
         Address(hdrs.METH_POST, "/v1/reload", _on(gateway, _reload)),
     )
@@ -127,7 +125,7 @@ def _number(request: web.Request, name: str, default: int) -> int:
 
 
 async def _routes(gateway: Operated, request: web.Request) -> web.StreamResponse:
-    return page(request, [shown(route) for route in gateway.routes])
+    return page(request, [shown(route, gateway.balancers[route.upstream.name]) for route in gateway.routes])
 
 
 async def _reload(gateway: Operated, request: web.Request) -> web.StreamResponse:
@@ -138,8 +136,8 @@ async def _reload(gateway: Operated, request: web.Request) -> web.StreamResponse
         return refusal(request, BadRequest("configuration"), findings=findings)
 
 
-def shown(route: Route) -> dict[str, Any]:
-    """Say what a route is, in the words of the file."""
+def shown(route: Route, balancer: Balancer) -> dict[str, Any]:
+    """Say what a route is, in the words of the file, and how its endpoints fare."""
     upstream = route.upstream
     return {
         "name": route.name,
@@ -153,7 +151,7 @@ def shown(route: Route) -> dict[str, Any]:
         "allow_pending": route.admission.allow_pending,
         "allow_impersonation": route.require.allow_impersonation,
         "upstream": upstream.name,
-        "endpoints": [end.label for end in upstream.endpoints],
+        "endpoints": [_endpoint(pool) for pool in balancer.pools],
         "identity": upstream.identity,
         "forward_token": route.forward_token,
         "host_header": "preserve" if upstream.preserve_host else "upstream",
@@ -164,6 +162,11 @@ def shown(route: Route) -> dict[str, Any]:
         "allow_encoded": sorted(route.allow_encoded),
         "cors": route.cors and _cors(route.cors),
     }
+
+
+def _endpoint(pool: Pool) -> dict[str, Any]:
+    standing = pool.standing
+    return {"address": pool.label, "weight": standing.weight, "up": standing.is_up, "live": standing.live}
 
 
 def _required(require: Requirement) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from aiohttp import web
 
@@ -12,7 +12,7 @@ from gateway.core.model import Limits
 from gateway.core.routing import Route
 from gateway.errors import Draining
 from gateway.net.deadlines import Deadlines
-from gateway.net.upstreams import Upstreams
+from gateway.net.upstreams import Balancer, Upstreams
 from gateway.telemetry import LineWriter, Log, standard_output
 from gateway.web.admin import LIMITS, admin_application, admin_deps
 from gateway.web.backlog import listen, stop_listening
@@ -90,6 +90,16 @@ class Gateway:
         return self._generation.has_keys
 
     @property
+    def balancers(self) -> Mapping[str, Balancer]:
+        """The upstreams in use, by name."""
+        return self._generation.deps.upstreams
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every upstream can be reached, as far as is known."""
+        return all(balancer.is_up for balancer in self.balancers.values())
+
+    @property
     def routes(self) -> tuple[Route, ...]:
         """The routes in force."""
         return self._generation.config.routes
@@ -102,8 +112,7 @@ class Gateway:
         self._warn(config)
         self._generation = await self._generations.first(config)
         deps = self._generation.deps
-        addresses = health(is_draining=lambda: self.draining, has_keys=lambda: self.has_keys)
-        self.listener = await self._make_listener(own_application(addresses), deps, config.limits)
+        self.listener = await self._make_listener(own_application(health(self)), deps, config.limits)
         self.deadlines.on_sweep(self._buckets.sweep)
         self.deadlines.on_sweep(self.log.flush)
         self.deadlines.start()

@@ -4,7 +4,7 @@ Here: how such an application answers, and the two addresses that main and admin
 """
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
@@ -39,18 +39,37 @@ def own_application(addresses: Iterable[Address], *guards: Middleware) -> web.Ap
     return app
 
 
-def health(*, is_draining: Callable[[], bool], has_keys: Callable[[], bool]) -> tuple[Address, ...]:
-    """Give `/healthz`, which says that the process lives, and `/readyz`: whether it should get traffic."""
+class Serving(Protocol):
+    """A gateway, as whoever asks for its health sees it (`web.app`)."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether it is stopping."""
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether tokens can be verified."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every upstream can be reached, as far as is known."""
+
+
+def health(gateway: Serving) -> tuple[Address, ...]:
+    """Give `/healthz`, which says that the process lives, and `/readyz`: whether it should get traffic.
+
+    What is not whole serves all the same: another gateway would not reach that service either.
+    """
 
     async def healthz(_request: web.Request) -> web.StreamResponse:
         return web.json_response({"status": "ok"})
 
     async def readyz(_request: web.Request) -> web.StreamResponse:
-        if is_draining():
+        if gateway.draining:
             raise Draining
-        if not has_keys():
+        if not gateway.has_keys:
             raise KeysUnavailable
-        return web.json_response({"status": "ok"})
+        return web.json_response({"status": "ok" if gateway.is_whole else "degraded"})
 
     return Address(hdrs.METH_GET, "/healthz", healthz), Address(hdrs.METH_GET, "/readyz", readyz)
 

@@ -188,6 +188,17 @@ async def test_when_all_are_out_it_is_503_at_once_and_one_probe_later() -> None:
         assert (await running.get("/public/x")).status == 502
 
 
+async def test_a_gateway_whose_upstream_is_out_is_ready_but_degraded() -> None:
+    async with fleet(None, Named("two"), breaker={"failures": 1}) as running:
+        await bodies(running, 20)
+        assert (await running.get("/readyz")).json == {"status": "ok"}  # one of two still serves
+    async with fleet(None, breaker={"failures": 1}) as running:
+        assert (await running.get("/readyz")).json == {"status": "ok"}
+        await bodies(running, 1)
+        answer = await running.get("/readyz")
+        assert (answer.status, answer.json) == (200, {"status": "degraded"})
+
+
 async def test_an_endpoint_that_is_back_is_used_again() -> None:
     port = free_port()
     two = Named("two")

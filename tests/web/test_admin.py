@@ -179,7 +179,7 @@ SHOWN_ADMIN = {
     "token": ["session", "template"], "audience": ["convex"],
     "require": {"role": ["org:admin"], "permission": ["org:a:b"], "org": ["acme"], "plan": ["o:pro", "u:pro"],
                 "feature": ["u:export"], "claims": {"a.b": 1}, "max_age_min": {"first": 5}},
-    "allow_pending": True, "allow_impersonation": False, "upstream": "api", "endpoints": ["127.0.0.1:1"],
+    "allow_pending": True, "allow_impersonation": False, "upstream": "api", "endpoints": [{"address": "127.0.0.1:1", "weight": 1, "up": True, "live": 0}],
     "identity": True, "forward_token": True, "host_header": "preserve", "strip_prefix": "/admin", "add_prefix": "/v2",
     "timeouts": {"connect_s": 5.0, "response_s": 3.0, "idle_s": 300.0}, "max_body_bytes": 7, "allow_encoded": ["%2f"],
     "cors": None,
