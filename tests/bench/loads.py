@@ -124,6 +124,12 @@ def _understood(said: str, took_s: float) -> Answered:
     return Answered(counts["requests"], counts["status"], took_s)
 
 
+def end_at_once(client: socket.socket) -> None:
+    """Close without TIME-WAIT: ten thousand of them would hold their ports against the next round."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
 class Client:
     """One connection, for whole bodies and for resting."""
 
@@ -184,9 +190,8 @@ class Client:
             return False
 
     def close(self) -> None:
-        """End it at once: ten thousand of them in TIME-WAIT would hold their ports against the next round."""
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._socket.close()
+        """End it at once."""
+        end_at_once(self._socket)
 
 
 @contextmanager
