@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from statistics import median
+from typing import cast
 
 import uvloop
 
@@ -16,6 +17,7 @@ from tests.bench.loads import ANSWER_S, CONNECTIONS, end_at_once
 from tests.bench.measures import IDLE_SETTLES_S, MICRO, WARM_UP_S, Sample
 from tests.bench.proxies import PROXIES
 from tests.bench.stage import Stage, authorised
+from tests.bench.tokens import Tokens
 from tests.fakes.websocket import handshake
 
 OPEN_SOCKETS = 1_000
@@ -37,8 +39,8 @@ class Lasting(asyncio.Protocol):
         self.first: asyncio.Future[None] = asyncio.get_running_loop().create_future()  # has come back
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-        self.write = transport.write  # type: ignore[attr-defined]
+        self.transport = cast("asyncio.Transport", transport)
+        self.write = self.transport.write
         self.write(self._head)
 
     def connection_lost(self, _error: Exception | None) -> None:
@@ -51,7 +53,7 @@ class Lasting(asyncio.Protocol):
         head, end, rest = (self._got + data).partition(b"\r\n\r\n")
         self._got = head + end
         if not head.startswith(self._begins[: len(head)]):
-            self.transport.abort()  # type: ignore[attr-defined]
+            self.transport.abort()
         elif end:
             self._begun = True
             self.begun()
@@ -106,11 +108,12 @@ def _ask(target: str, fields: Sequence[str]) -> bytes:
     return "\r\n".join((f"GET {target} HTTP/1.1", "Host: gw", "Accept: text/event-stream", *fields, "", "")).encode()
 
 
-def _fields(stage: Stage) -> list[str]:
-    return [f"{name}: {value}" for name, value in authorised(stage.tokens.good).items()]
+def field_lines(tokens: Tokens) -> list[str]:
+    """Write the header fields of a client that may pass."""
+    return [f"{name}: {value}" for name, value in authorised(tokens.good).items()]
 
 
-async def _opened(port: int, clients: Sequence[Lasting]) -> None:
+async def opened(port: int, clients: Sequence[Lasting]) -> None:
     """Connect them one by one, and wait until each has got something."""
     loop = asyncio.get_running_loop()
     for client in clients:
@@ -122,7 +125,7 @@ async def _opened(port: int, clients: Sequence[Lasting]) -> None:
 def _end(clients: Sequence[Lasting]) -> None:
     lost = sum(client.transport.is_closing() for client in clients)
     for client in clients:
-        client.transport.abort()  # type: ignore[attr-defined]
+        client.transport.abort()
     if lost:
         raise BenchError(f"{lost} of {len(clients)} were closed")
 
@@ -131,9 +134,9 @@ def websocket(stage: Stage, proxy: str) -> Sample:
     """Send messages of 100 bytes through 64 sockets; each waits until its message is back."""
 
     async def measure() -> Sample:
-        process, fields = stage.running[proxy], _fields(stage)
+        process, fields = stage.running[proxy], field_lines(stage.tokens)
         clients = [Echoed(fields, goes_on=True) for _ in range(CONNECTIONS)]
-        await _opened(process.port, clients)
+        await opened(process.port, clients)
         await asyncio.sleep(WARM_UP_S)
         spent, count, began = cpu_s(process.pid), Lasting.count, time.monotonic()
         await asyncio.sleep(stage.seconds)
@@ -151,8 +154,8 @@ def sockets(stage: Stage, proxy: str) -> Sample:
 
     async def measure() -> Sample:
         rest = rss_mib(process.pid)
-        clients = [Echoed(_fields(stage), goes_on=False) for _ in range(OPEN_SOCKETS)]
-        await _opened(process.port, clients)
+        clients = [Echoed(field_lines(stage.tokens), goes_on=False) for _ in range(OPEN_SOCKETS)]
+        await opened(process.port, clients)
         await asyncio.sleep(IDLE_SETTLES_S)
         memory = rss_mib(process.pid)
         _end(clients)
@@ -167,8 +170,8 @@ def events(stage: Stage, proxy: str) -> Sample:
     """Start anew, and pass on 100,000 events to 64 clients."""
 
     async def measure() -> Sample:
-        clients = [Events(_fields(stage)) for _ in range(CONNECTIONS)]
-        await _opened(process.port, clients)
+        clients = [Events(field_lines(stage.tokens)) for _ in range(CONNECTIONS)]
+        await opened(process.port, clients)
         forget_peak(process.pid)
         memory, spent, count, began = rss_mib(process.pid), cpu_s(process.pid), Lasting.count, time.monotonic()
         async with asyncio.timeout(EVENTS_S):
@@ -186,7 +189,7 @@ def events(stage: Stage, proxy: str) -> Sample:
 
 def first_event(stage: Stage, proxy: str) -> Sample:
     """Take turns: one stream through the proxy, one from the upstream itself; compare the medians of their first bytes."""
-    fields = _fields(stage)
+    fields = field_lines(stage.tokens)
     ports = (stage.around.upstream.live_port, stage.running[proxy].port)
     waits = [[_first_event_s(port, fields) for port in ports] for _ in range(FIRST_EVENTS)]
     direct, through = (median(each) for each in zip(*waits, strict=True))

@@ -16,6 +16,7 @@ from tests.bench import BenchError
 from tests.bench.process import find_program
 
 CONNECTIONS = 64
+SOURCES = 8  # addresses that very many clients come from: each has only so many ports
 LONGEST_S = 120
 ANSWER_S = 20
 SHOWN_BYTES = 1024
@@ -133,8 +134,8 @@ def end_at_once(client: socket.socket) -> None:
 class Client:
     """One connection, for whole bodies and for resting."""
 
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=ANSWER_S)
+    def __init__(self, port: int, source: str = "127.0.0.1") -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=ANSWER_S, source_address=(source, 0))
         self._host = f"127.0.0.1:{port}"
 
     def _send_head(self, method: str, target: str, fields: Mapping[str, str]) -> None:
@@ -195,13 +196,15 @@ class Client:
 
 
 @contextmanager
-def idle_connections(port: int, count: int, fields: Mapping[str, str]) -> Iterator[Sequence[Client]]:
+def idle_connections(
+    port: int, count: int, fields: Mapping[str, str], *, target: str = "/"
+) -> Iterator[Sequence[Client]]:
     """Open as many connections, let each have one answer, and keep them."""
     clients: list[Client] = []
     try:
-        for _ in range(count):
-            clients.append(Client(port))
-            status, _, _ = clients[-1].get("/", fields)
+        for number in range(count):
+            clients.append(Client(port, f"127.0.0.{2 + number % SOURCES}"))
+            status, _, _ = clients[-1].get(target, fields)
             if status != 200:
                 raise BenchError(f"connection {len(clients)} of {count} was answered {status}")
         yield clients
