@@ -189,6 +189,8 @@ class Client:
             return True
         except OSError:
             return False
+        finally:
+            self._socket.settimeout(ANSWER_S)
 
     def close(self) -> None:
         """End it at once."""

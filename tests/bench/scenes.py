@@ -36,6 +36,7 @@ BACK_S = 15.0  # within which a revived endpoint has to be used again
 SAME_TURN_S = 0.05  # a request may be written in the turn of the event loop in which the endpoint's end is read
 RELOAD_S, BETWEEN_S = 5.0, 0.02
 DRAIN_S = 5.0
+DRAIN_DELAYS_S = 0.0, 0.3  # in turn: connections are closed between two requests, and new ones come as listening ends
 RESTED_S = 0.5  # between two restarts
 PAUSE_S = 0.05  # at most, of clients that rest between two requests
 CROWD_WAIT_S = 0.25  # so that all busy clients are being answered at once
@@ -345,14 +346,15 @@ async def restarts(ground: Ground, times: int) -> Outcome:
     gateway = ground.gateway(label, settings)
     tally, took, outcome = Tally(), [], Outcome("")
     groups = _mixed(ground, port, tally)
-    for _ in range(times):
+    for number in range(1, times + 1):
         await asyncio.sleep(RESTED_S)
         began = time.monotonic()
         code = await asyncio.to_thread(gateway.stop, DRAIN_S + 3)
         took.append(time.monotonic() - began)
         if code:
             outcome.faults.append(f"TERM ended the gateway with {code}")
-        gateway = await asyncio.to_thread(ground.gateway, label, settings)
+        changed = settings | {"drain_delay_s": DRAIN_DELAYS_S[number % 2]}
+        gateway = await asyncio.to_thread(ground.gateway, label, changed)
     await asyncio.sleep(RESTED_S)
     for group in groups:
         await group.stop()

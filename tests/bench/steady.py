@@ -16,7 +16,7 @@ from tests.bench.crowd import GONE, PATIENCE_S, head_of, read_answer
 from tests.bench.ledger import reply
 from tests.bench.loads import SOURCES
 
-AGAIN_S = 0.01  # before a connection is tried again
+AGAIN_S = 0.05  # before a connection is tried again
 BODY = b"x" * 200
 BIND_ADDRESS_NO_PORT = 24  # ip(7): let connect choose the port, which may then serve several destinations
 
@@ -91,7 +91,9 @@ class Steady:
                 await asyncio.sleep(AGAIN_S)
                 continue
             try:
-                while not self._over and await self._one(reader, writer):
+                kind = "new"
+                while not self._over and await self._one(reader, writer, kind):
+                    kind = "kept"
                     await self._pause()
             finally:
                 writer.close()
@@ -100,7 +102,7 @@ class Steady:
         if self._pause_s:
             await asyncio.sleep(random.random() * self._pause_s)
 
-    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kind: str) -> bool:
         """Ask once; say whether the connection is good for more."""
         if reader.at_eof() or reader.exception() is not None:
             self._tally.lost += 1
@@ -113,7 +115,7 @@ class Steady:
             async with asyncio.timeout(PATIENCE_S):
                 answer = await read_answer(reader)
         except (*GONE, TimeoutError) as error:
-            self._fail(target.encode(), began, repr(error))
+            self._fail(target.encode(), began, f"{error!r} on a {kind} connection")
             return False
         if answer.status != 200 or answer.begun != wanted:
             self._fail(target.encode(), began, f"{answer.status} {answer.begun!r}")
