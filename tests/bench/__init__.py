@@ -9,7 +9,10 @@
     accounting    CPU time and memory as the kernel accounts them to a process
     report        table, JSON, README
 
-    soak          something else: minutes of mixed load, watching memory and open files (`make soak`)
+    resilience    something else: endpoints that die, reloads, restarts, a crowd (`make resilience`)
+    scenes        each of them; `ground` is where they are played, `steady` the clients, `ledger` their upstream
+
+    soak          and another: minutes of mixed load, watching memory and open files (`make soak`)
     crowd, rude   its clients, good and bad
     moody         its upstream, of all moods; `props` starts and kills it
 

@@ -18,8 +18,9 @@ import uvloop
 
 from tests.bench import BenchError
 from tests.bench.accounting import cores, raise_file_limit
+from tests.bench.ground import Ground, Outcome
 from tests.bench.process import find_program
-from tests.bench.scenes import SPARE_FILES, Ground, Outcome, crowd, failover_get, failover_post, reloads, restarts
+from tests.bench.scenes import SPARE_FILES, crowd, failover_get, failover_post, reloads, restarts
 from tests.bench.tokens import Tokens
 
 EXIT_BROKEN, EXIT_MISSING = 1, 2

@@ -5,179 +5,35 @@ are owed is judged request by request: `ledger` says which endpoint had received
 """
 
 import asyncio
-import json
 import os
 import signal
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.bench import BenchError
+from tests.bench.crowd import PATIENCE_S
+from tests.bench.ground import DRAIN_S, Ground, Outcome
 from tests.bench.lasting import Echoed, Events, Lasting, field_lines, opened
-from tests.bench.ledger import HEALTH, received
 from tests.bench.loads import CONNECTIONS, idle_connections
-from tests.bench.process import Process, ask, find_program, kept_port
+from tests.bench.process import ask, kept_port
 from tests.bench.props import Mortal
-from tests.bench.stage import authorised
 from tests.bench.steady import Failure, Steady, Tally
-from tests.bench.tokens import APP, Tokens
-from tests.bench.upstream import TEMPORARY
 
 ENDPOINTS = 3
-WAIT_S = 0.005  # an upstream's own time for an answer: long enough for a kill to meet some of them
 DOWN_S, UP_S = 0.5, 0.5
 BACK_S = 15.0  # within which a revived endpoint has to be used again
 SAME_TURN_S = 0.05  # a request may be written in the turn of the event loop in which the endpoint's end is read
 RELOAD_S, BETWEEN_S = 5.0, 0.02
-DRAIN_S = 5.0
 DRAIN_DELAYS_S = 0.0, 0.3  # in turn: connections are closed between two requests, and new ones come as listening ends
 RESTED_S = 0.5  # between two restarts
 PAUSE_S = 0.05  # at most, of clients that rest between two requests
 CROWD_WAIT_S = 0.25  # so that all busy clients are being answered at once
-CROWD_S = 5.0
+CROWD_ROUNDS = 8
 ASKED_AGAIN = 10  # every tenth of those that rest
 SPARE_FILES = 2048  # for connections to upstreams, and everything else
-SHOWN = 5
-
-
-@dataclass(frozen=True)
-class Ground:
-    """Where scenes are played: the proxy alone on one core, everything else on the other."""
-
-    folder: Path
-    core: int
-    loader: int
-    tokens: Tokens
-    files: int  # that a process may open
-    until: ExitStack
-    rehearse: bool = False  # with nginx instead of the gateway
-
-    @property
-    def fields(self) -> dict[str, str]:
-        """What every client shows."""
-        return authorised(self.tokens.good)
-
-    def ledger(self, name: str, wait_s: float = WAIT_S) -> Mortal:
-        """Start an upstream that writes down what it gets."""
-        arguments = (str(self.folder / f"{name}.ledger"), str(wait_s))
-        upstream = Mortal(name, self.folder, self.loader, module="tests.bench.ledger", arguments=arguments)
-        self.until.callback(lambda: upstream.process.stop())
-        return upstream
-
-    def received(self, upstream: Mortal) -> list[bytes]:
-        """Read what an upstream has written down."""
-        return received(self.folder / f"{upstream.name}.ledger")
-
-    def settings(self, port: int, upstreams: Sequence[Mortal], **changed: Any) -> dict[str, Any]:
-        """Write a gateway's configuration, with one upstream or several endpoints of one."""
-        urls = [f"http://127.0.0.1:{upstream.port}" for upstream in upstreams]
-        clerk = {"issuer": self.tokens.clerk.issuer, "jwt_key": self.tokens.clerk.pem(), "authorized_parties": [APP]}
-        api: dict[str, Any] = {"url": urls[0]}
-        if len(urls) > 1:
-            api = {
-                "targets": [{"url": url} for url in urls],
-                "health": {"path": HEALTH.decode(), "interval_s": 1},
-                "breaker": {"open_s": 1},
-            }
-        return {
-            "listen": {"host": "127.0.0.1", "port": port},
-            "clerk": clerk,
-            "upstreams": {"api": api},
-            "routes": [{"name": "api", "path": "/api/*", "upstream": "api"}],
-            "cors": {"origins": [APP]},
-            "drain_s": DRAIN_S,
-        } | changed
-
-    def gateway(self, label: str, settings: Mapping[str, Any]) -> Process:
-        """Start a gateway that runs until it is stopped, at the latest when the stack is closed."""
-        config = self.write(label, settings)
-        command = [sys.executable, "-m", "gateway", "run", "-c", str(config)]
-        return self._start("the gateway", command, settings["listen"]["port"], label)
-
-    def write(self, label: str, settings: Mapping[str, Any]) -> Path:
-        """Put a configuration in the place of the last one, at once."""
-        config, new = self.folder / f"{label}.yaml", self.folder / f"{label}.new"
-        new.write_text(json.dumps(settings))
-        os.replace(new, config)
-        return config
-
-    def nginx(self, label: str, port: int, upstreams: Sequence[Mortal]) -> Process:
-        """Start nginx with these endpoints."""
-        servers = "".join(f"server 127.0.0.1:{upstream.port} max_fails=1 fail_timeout=1s; " for upstream in upstreams)
-        config = self.folder / f"{label}.conf"
-        values = {"folder": self.folder, "label": label, "port": port, "servers": servers}
-        text = _NGINX
-        for name, value in values.items():
-            text = text.replace(f"{{{name}}}", str(value))
-        config.write_text(text)
-        errors = str(self.folder / f"{label}.error")
-        command = [find_program("nginx") or "nginx", "-p", str(self.folder), "-e", errors, "-c", str(config)]
-        return self._start("nginx", command, port, label)
-
-    def _start(self, name: str, command: list[str], port: int, label: str) -> Process:
-        log = self.folder / f"{label}.log"
-        process = Process(name, command, port=port, core=self.core, folder=self.folder, log=log)
-        self.until.callback(process.stop)
-        return process
-
-
-_NGINX = f"""
-daemon off; master_process off; worker_processes 1;
-pid {{folder}}/{{label}}.pid;
-error_log {{folder}}/{{label}}.error error;
-events {{ worker_connections 4096; }}
-http {{
-    access_log off;
-    keepalive_requests 1000000000;
-{TEMPORARY}
-    upstream api {{ {{servers}} keepalive 128; }}
-    server {{
-        listen 127.0.0.1:{{port}} backlog=4096;
-        location / {{
-            proxy_pass http://api;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-        }}
-    }}
-}}
-"""
-
-
-@dataclass
-class Outcome:
-    """What was seen in a scene, and what should not have been."""
-
-    seen: str
-    faults: list[str] = field(default_factory=list)
-
-    def blame(self, failures: Iterable[Failure], what: str) -> None:
-        """Make a fault of these failures, if there are any."""
-        reasons = Counter(failure.why.replace(failure.target.decode(), "…")[:150] for failure in failures)
-        if reasons:
-            most = "; ".join(f"{count} × {why}" for why, count in reasons.most_common(SHOWN))
-            self.faults.append(f"{reasons.total()} {what}: {most}")
-
-    def blame_gateway(self, ground: Ground, label: str) -> None:
-        """Make a fault of whatever the gateway had to say of itself."""
-        alarms = [line for line in (ground.folder / f"{label}.log").open("rb") if b'"event":"request_failed"' in line]
-        if alarms:
-            self.faults.append(f"{len(alarms)} faults of the gateway's own, such as {alarms[0][:1000]!r}")
-        said = (ground.folder / f"{label}.log.errors").read_text(errors="replace").strip()
-        if said and not ground.rehearse:
-            self.faults.append(f"on stderr: {said[-1000:]}")
-
-
-def _blame_connections(outcome: Outcome, tally: Tally) -> None:
-    if tally.refused:
-        outcome.faults.append(f"{tally.refused} connections were refused")
-    if tally.lost:
-        outcome.faults.append(f"{tally.lost} connections were closed without a word")
 
 
 def _mixed(ground: Ground, port: int, tally: Tally) -> list[Steady]:
@@ -193,84 +49,102 @@ def _mixed(ground: Ground, port: int, tally: Tally) -> list[Steady]:
 # --- one of three endpoints is killed and revived --------------------------------------------------------------------
 
 
+class Killed(NamedTuple):
+    """What became of a load under which an endpoint was killed, and when that was: just before, and once it was dead."""
+
+    tally: Tally
+    deaths: Sequence[tuple[float, float]]
+    ledgers: Sequence[Sequence[bytes]]  # of all endpoints, the mortal one first
+    seen: str
+    faults: list[str]
+
+    @property
+    def repeated(self) -> int:
+        """How many requests arrived somewhere more than once."""
+        counts = Counter(target for ledger in self.ledgers for target in ledger)
+        return counts.total() - len(counts)
+
+    def judged(self) -> tuple[list[Failure], list[Failure], int]:
+        """Divide the failures into those that were in flight on the endpoint as it died, and all others.
+
+        The number is of those among the former that it had not read yet.
+        """
+        mortal, *others = (set(ledger) for ledger in self.ledgers)
+        excused, blamed, unread = [], [], 0
+        for failure in self.tally.failures:
+            met = any(failure.began < dead + SAME_TURN_S and failure.ended > kill for kill, dead in self.deaths)
+            if met and not any(failure.target in other for other in others):
+                excused.append(failure)
+                unread += failure.target not in mortal
+            else:
+                blamed.append(failure)
+        return excused, blamed, unread
+
+
 async def failover_get(ground: Ground, kills: int) -> Outcome:
     """Kill an endpoint that is in use, again and again: no GET fails."""
-    tally, _, ledgers, seen = await _killed_often(ground, "GET", kills)
-    outcome = Outcome(f"{tally.answered:,} GETs answered; {seen}; {_repeated(ledgers)} were tried again")
-    outcome.blame(tally.failures, "GETs failed")
-    _blame_connections(outcome, tally)
+    killed = await _killed_often(ground, "GET", kills)
+    outcome = Outcome(
+        f"{killed.tally.answered:,} GETs answered; {killed.seen}; {killed.repeated} were tried again", killed.faults
+    )
+    outcome.blame(killed.tally.failures, "GETs failed")
+    outcome.blame_connections(killed.tally)
     outcome.blame_gateway(ground, "failover-get")
     return outcome
 
 
 async def failover_post(ground: Ground, kills: int) -> Outcome:
     """Kill an endpoint that is in use, again and again: only POSTs fail that it had received, and none is sent twice."""
-    tally, deaths, ledgers, seen = await _killed_often(ground, "POST", kills)
-    mortal, *others = (set(ledger) for ledger in ledgers)
-    excused, unknown, blamed = [], 0, []
-    for failure in tally.failures:
-        met = any(failure.began < dead + SAME_TURN_S and failure.ended > killed for killed, dead in deaths)
-        if met and not any(failure.target in other for other in others):
-            excused.append(failure)
-            unknown += failure.target not in mortal  # it was killed before it read it
-        else:
-            blamed.append(failure)
+    killed = await _killed_often(ground, "POST", kills)
+    excused, blamed, unread = killed.judged()
     outcome = Outcome(
-        f"{tally.answered:,} POSTs answered; {seen}; {len(excused)} failed that were in flight on it, "
-        f"{unknown} of them not read yet"
-    )
+        f"{killed.tally.answered:,} POSTs answered; {killed.seen}; {len(excused)} failed that were in flight on it, "
+        f"{unread} of them not read yet", killed.faults,
+    )  # fmt: skip
     outcome.blame(blamed, "POSTs failed that were not in flight on the endpoint that was killed")
-    if repeated := _repeated(ledgers):
-        outcome.faults.append(f"{repeated} POSTs were sent twice")
-    _blame_connections(outcome, tally)
+    if killed.repeated:
+        outcome.faults.append(f"{killed.repeated} POSTs were sent twice")
+    outcome.blame_connections(killed.tally)
     outcome.blame_gateway(ground, "failover-post")
     return outcome
 
 
-def _repeated(ledgers: Iterable[Sequence[bytes]]) -> int:
-    counts = Counter(target for ledger in ledgers for target in ledger)
-    return counts.total() - len(counts)
-
-
-async def _killed_often(
-    ground: Ground, method: str, kills: int
-) -> tuple[Tally, list[tuple[float, float]], list[list[bytes]], str]:
+async def _killed_often(ground: Ground, method: str, kills: int) -> Killed:
     label, port = f"failover-{method.lower()}", kept_port()
     upstreams = [ground.ledger(f"{label}-{number}") for number in range(ENDPOINTS)]
     if ground.rehearse:
         ground.nginx(label, port, upstreams)
     else:
         ground.gateway(label, ground.settings(port, upstreams))
-    tally, deaths, away = Tally(), [], []
+    tally, mortal = Tally(), upstreams[0]
+    deaths: list[tuple[float, float]] = []
     steady = Steady(port, CONNECTIONS, tally, fields=ground.fields, method=method)
-    mortal = upstreams[0]
-    await _used_again(ground, mortal)
-    for _ in range(kills):
+    back = [await _used(ground, mortal)]
+    while len(deaths) < kills and back[-1] < BACK_S:
         await asyncio.sleep(UP_S)
-        killed = time.monotonic()
+        kill = time.monotonic()
         mortal.signal(signal.SIGKILL)
         await asyncio.to_thread(mortal.process.stop)  # waits for its end
-        deaths.append((killed, time.monotonic()))
+        deaths.append((kill, time.monotonic()))
         await asyncio.sleep(DOWN_S)
         await asyncio.to_thread(mortal.revive)
-        away.append(await _used_again(ground, mortal))
+        back.append(await _used(ground, mortal))
     await asyncio.sleep(UP_S)
     await steady.stop()
     ledgers = [ground.received(upstream) for upstream in upstreams]
     shares = "/".join(f"{len(ledger):,}" for ledger in ledgers)
-    seen = f"{kills} kills of one of {ENDPOINTS} endpoints ({shares} requests), in use again {median(away):.1f} s after its return"
-    return tally, deaths, ledgers, seen
+    seen = f"one of {ENDPOINTS} endpoints ({shares} requests) killed {len(deaths)} times, used again after {median(back):.1f} s"
+    unused = [f"an endpoint that was well got no request for {BACK_S:g} s"] if back[-1] >= BACK_S else []
+    return Killed(tally, deaths, ledgers, seen, unused)
 
 
-async def _used_again(ground: Ground, upstream: Mortal) -> float:
-    """Wait until an endpoint gets requests; say for how long."""
+async def _used(ground: Ground, upstream: Mortal) -> float:
+    """Wait until an endpoint gets requests, but no longer than `BACK_S`; say for how long."""
     path, began = ground.folder / f"{upstream.name}.ledger", time.monotonic()
     before = path.stat().st_size if path.exists() else 0
-    while not path.exists() or path.stat().st_size == before:
-        if time.monotonic() - began > BACK_S:
-            raise BenchError(f"an endpoint that is well got no request within {BACK_S:g} s")
+    while (took := time.monotonic() - began) < BACK_S and (not path.exists() or path.stat().st_size == before):
         await asyncio.sleep(BETWEEN_S)
-    return time.monotonic() - began
+    return took
 
 
 # --- reloads ---------------------------------------------------------------------------------------------------------
@@ -291,29 +165,28 @@ async def reloads(ground: Ground, times: int) -> Outcome:
     await opened(port, lasting)
     tally = Tally()
     groups = _mixed(ground, port, tally)
-    took = []
-    try:
-        for number in range(1, times + 1):
-            ground.write(label, versions[number % 2])
-            began = time.monotonic()
-            os.kill(gateway.pid, signal.SIGHUP)
-            await _in_force(port, 401 if number % 2 else 200, f"reload {number} of {times}")
-            took.append(time.monotonic() - began)
-    finally:
-        for group in groups:
-            await group.stop()
+    took: list[float] = []
+    while len(took) < times and (not took or took[-1] < RELOAD_S):
+        public = len(took) % 2 == 1  # the other one than now
+        ground.write(label, versions[0 if public else 1])
+        os.kill(gateway.pid, signal.SIGHUP)
+        took.append(await _in_force(port, 200 if public else 401))
+    for group in groups:
+        await group.stop()
     closed = sum(client.transport.is_closing() for client in lasting)
     for client in lasting:
         client.transport.abort()
     outcome = Outcome(
-        f"{tally.answered:,} requests answered; {times} reloads in force after {1e3 * median(took):.0f} ms; "
+        f"{tally.answered:,} requests answered; {len(took)} reloads in force after {1e3 * median(took):.0f} ms; "
         f"{tally.announced} connections closed as announced; {len(lasting) - closed} of {len(lasting)} streams and "
         "sockets still open"
     )
+    if took[-1] >= RELOAD_S:
+        outcome.faults.append(f"the last of {len(took)} reloads was not in force after {RELOAD_S:g} s")
     if closed:
         outcome.faults.append(f"{closed} of {len(lasting)} streams and sockets were closed")
     outcome.blame(tally.failures, "requests failed")
-    _blame_connections(outcome, tally)
+    outcome.blame_connections(tally)
     outcome.blame_gateway(ground, label)
     return outcome
 
@@ -328,12 +201,14 @@ def _version(settings: dict[str, Any], live: Mortal, *, public: bool) -> dict[st
     return settings | {"upstreams": upstreams, "routes": [*more, marker, *kept], "limits": limits}
 
 
-async def _in_force(port: int, status: int, what: str) -> None:
-    until = time.monotonic() + RELOAD_S
+async def _in_force(port: int, status: int) -> float:
+    """Wait until the new configuration answers, but no longer than `RELOAD_S`; say for how long."""
+    began = time.monotonic()
     while (await asyncio.to_thread(ask, port, "/marker"))[0] != status:
-        if time.monotonic() > until:
-            raise BenchError(f"{what} is not in force after {RELOAD_S:g} s")
+        if time.monotonic() - began > RELOAD_S:
+            return RELOAD_S
         await asyncio.sleep(BETWEEN_S)
+    return time.monotonic() - began
 
 
 # --- restarts --------------------------------------------------------------------------------------------------------
@@ -381,7 +256,9 @@ async def crowd(ground: Ground, idle: int, busy: int) -> Outcome:
     tally = Tally()
     with idle_connections(port, idle, ground.fields, target="/healthz") as resting:
         steady = Steady(port, busy, tally, fields=ground.fields)
-        await asyncio.sleep(CROWD_S)
+        until = time.monotonic() + PATIENCE_S
+        while tally.answered < CROWD_ROUNDS * busy and time.monotonic() < until:
+            await asyncio.sleep(CROWD_WAIT_S)
         files = len(os.listdir(f"/proc/{gateway.pid}/fd"))
         status, _ = await asyncio.to_thread(ask, port, "/healthz")
         await steady.stop()
@@ -390,11 +267,13 @@ async def crowd(ground: Ground, idle: int, busy: int) -> Outcome:
     outcome = Outcome(
         f"{idle:,} connections at rest and {busy:,} busy ones, {files:,} open files; {tally.answered:,} requests answered"
     )
+    if tally.answered < CROWD_ROUNDS * busy:
+        outcome.faults.append(f"the busy ones were not answered {CROWD_ROUNDS} times each within {PATIENCE_S:g} s")
     if status != 200:
         outcome.faults.append(f"one connection more was answered {status}")
     if closed or any(answered != 200 for answered in again):
         outcome.faults.append(f"of those that rested {closed} were closed; asked again, {Counter(again)}")
     outcome.blame(tally.failures, "requests failed")
-    _blame_connections(outcome, tally)
+    outcome.blame_connections(tally)
     outcome.blame_gateway(ground, label)
     return outcome
