@@ -64,6 +64,7 @@ class Ground:
             }
         return {
             "listen": {"host": "127.0.0.1", "port": port},
+            "admin": {"port": None},
             "clerk": clerk,
             "upstreams": {"api": api},
             "routes": [{"name": "api", "path": "/api/*", "upstream": "api"}],

@@ -23,8 +23,9 @@ from tests.bench.props import Mortal
 from tests.bench.steady import Failure, Steady, Tally
 
 ENDPOINTS = 3
-DOWN_S, UP_S = 0.5, 0.5
+DOWN_S, UP_S = 0.5, 1.5  # up until it is fully in use again
 BACK_S = 15.0  # within which a revived endpoint has to be used again
+NOT_SENT = "upstream_unreachable", "no_healthy_endpoint"  # what answers say of requests that no endpoint was sent
 SAME_TURN_S = 0.05  # a request may be written in the turn of the event loop in which the endpoint's end is read
 RELOAD_S, BETWEEN_S = 5.0, 0.02
 DRAIN_DELAYS_S = 0.0, 0.3  # in turn: connections are closed between two requests, and new ones come as listening ends
@@ -73,7 +74,8 @@ class Killed(NamedTuple):
         excused, blamed, unread = [], [], 0
         for failure in self.tally.failures:
             met = any(failure.began < dead + SAME_TURN_S and failure.ended > kill for kill, dead in self.deaths)
-            if met and not any(failure.target in other for other in others):
+            not_sent = failure.target not in mortal and any(code in failure.why for code in NOT_SENT)
+            if met and not not_sent and not any(failure.target in other for other in others):
                 excused.append(failure)
                 unread += failure.target not in mortal
             else:
@@ -129,7 +131,7 @@ async def _killed_often(ground: Ground, method: str, kills: int) -> Killed:
         await asyncio.sleep(DOWN_S)
         await asyncio.to_thread(mortal.revive)
         back.append(await _used(ground, mortal))
-    await asyncio.sleep(UP_S)
+    await asyncio.sleep(DOWN_S)
     await steady.stop()
     ledgers = [ground.received(upstream) for upstream in upstreams]
     shares = "/".join(f"{len(ledger):,}" for ledger in ledgers)

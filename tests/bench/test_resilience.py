@@ -126,20 +126,21 @@ async def test_a_ledger_writes_down_what_it_has_not_answered_yet(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("target", "began", "ended", "excused"),
+    ("target", "began", "ended", "why", "excused"),
     [
-        pytest.param(b"mortal", 9.9, 10.1, True, id="had-received-it"),
-        pytest.param(b"nobody", 9.9, 10.1, True, id="had-not-read-it"),
-        pytest.param(b"nobody", 10.03, 10.04, True, id="sent-before-its-end-was-read"),
-        pytest.param(b"other", 9.9, 10.1, False, id="another-endpoint-had-it"),
-        pytest.param(b"mortal", 9.0, 9.5, False, id="it-was-alive"),
-        pytest.param(b"nobody", 10.2, 10.3, False, id="it-was-known-to-be-dead"),
+        pytest.param(b"mortal", 9.9, 10.1, "cut", True, id="had-received-it"),
+        pytest.param(b"nobody", 9.9, 10.1, "cut", True, id="had-not-read-it"),
+        pytest.param(b"nobody", 10.03, 10.04, "cut", True, id="sent-before-its-end-was-read"),
+        pytest.param(b"nobody", 9.9, 10.1, "503 no_healthy_endpoint", False, id="was-not-sent"),
+        pytest.param(b"other", 9.9, 10.1, "cut", False, id="another-endpoint-had-it"),
+        pytest.param(b"mortal", 9.0, 9.5, "cut", False, id="it-was-alive"),
+        pytest.param(b"nobody", 10.2, 10.3, "cut", False, id="it-was-known-to-be-dead"),
     ],
 )
 def test_only_posts_in_flight_on_the_killed_endpoint_may_fail(
-    target: bytes, began: float, ended: float, excused: bool
+    target: bytes, began: float, ended: float, why: str, excused: bool
 ) -> None:
-    tally = Tally(failures=[Failure(target, began, ended, "502")])
+    tally = Tally(failures=[Failure(target, began, ended, why)])
     killed = Killed(tally, [(10.0, 10.01)], [[b"mortal"], [b"other"], []], "", [])
     excused_ones, blamed, _ = killed.judged()
     assert (len(excused_ones), len(blamed)) == (excused, not excused)
