@@ -5,7 +5,7 @@ RUN := $(UV) run --frozen
 
 FUZZ_SECONDS ?= 300
 
-.PHONY: dev test fuzz lint cover schema bench soak help ensure-uv
+.PHONY: dev test fuzz lint cover schema bench soak resilience help ensure-uv
 help: ; @grep -E '^# [a-z]+:' Makefile | sed 's/^# /  make /'
 
 .uv/bin/uv: ; python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --target .uv 'uv>=0.9'
@@ -27,7 +27,9 @@ lint: ensure-uv
 cover: ensure-uv ; $(RUN) pytest -q tests/core --cov=gateway.core --cov-branch --cov-fail-under=100 --cov-report=term:skip-covered
 # schema: rewrite config/schema.json from the models
 schema: ensure-uv ; $(RUN) python -m gateway.config > config/schema.json
-# bench: what a request costs, beside nginx, HAProxy and Envoy (needs nginx, haproxy and wrk; six minutes)
+# bench: what a request costs, beside nginx, HAProxy and Envoy (needs nginx, haproxy and wrk; eight minutes)
 bench: ensure-uv ; @$(RUN) --group bench python -m tests.bench $(ARGS)
+# resilience: endpoints that die, reloads, restarts, a crowd: whether clients notice (three minutes)
+resilience: ensure-uv ; @$(RUN) python -m tests.bench.resilience $(ARGS)
 # soak: ten minutes of every load, bad clients and dying upstreams: memory and open files must not grow (needs wrk)
 soak: ensure-uv ; @$(RUN) python -m tests.bench.soak $(ARGS)

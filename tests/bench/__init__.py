@@ -1,14 +1,18 @@
 """What one proxied request costs: the gateway beside nginx, HAProxy and Envoy, all in one run (`make bench`).
 
     rows          what is measured, and what the gateway is held to
+    measures      how each row is measured; `lasting` has those of what stays open: WebSockets, server-sent events
     loads         how a row is put on a proxy: wrk, byte pumps, idle connections
     proxies       how each proxy is configured and started, alone on one core
-    upstream      what stands behind them, on the other core; `sink` reads its large bodies
+    upstream      what stands behind them, on the other core; `sink` reads its large bodies, `live` holds what stays open
     tokens        keys and tokens of a made-up Clerk instance
     accounting    CPU time and memory as the kernel accounts them to a process
     report        table, JSON, README
 
-    soak          something else: minutes of mixed load, watching memory and open files (`make soak`)
+    resilience    something else: endpoints that die, reloads, restarts, a crowd (`make resilience`)
+    scenes        each of them; `ground` is where they are played, `steady` the clients, `ledger` their upstream
+
+    soak          and another: minutes of mixed load, watching memory and open files (`make soak`)
     crowd, rude   its clients, good and bad
     moody         its upstream, of all moods; `props` starts and kills it
 

@@ -70,15 +70,26 @@ def _routes(origin: str) -> dict[str, Any]:
         allow_headers="Authorization, Content-Type",
         max_age="600",
     )
+    live = {"match": {"prefix": "/live/"}, "route": {"cluster": "live", "timeout": "0s"}}
     every = {"match": {"prefix": "/"}, "route": {"cluster": "api", "timeout": "0s"}}
-    host = {"name": "all", "domains": ["*"], "routes": [every]}
+    host = {"name": "all", "domains": ["*"], "routes": [live, every]}
     return {"virtual_hosts": [host | {"typed_per_filter_config": {"envoy.filters.http.cors": cors}}]}
 
 
+def _cluster(name: str, port: int) -> dict[str, Any]:
+    endpoints = [{"lb_endpoints": [{"endpoint": {"address": _socket(port)}}]}]
+    return {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "5s",
+        "load_assignment": {"cluster_name": name, "endpoints": endpoints},
+    }
+
+
 def configuration(
-    port: int, upstream: int, *, issuer: str, jwks: Mapping[str, Any], origin: str, log: Path
+    port: int, upstreams: Mapping[str, int], *, issuer: str, jwks: Mapping[str, Any], origin: str, log: Path
 ) -> dict[str, Any]:
-    """Write the bootstrap configuration: one listener, CORS, tokens, JSON access log, one cluster."""
+    """Write the bootstrap configuration: one listener, CORS, tokens, JSON access log, a cluster per upstream."""
     access = _typed(
         "extensions.access_loggers.file.v3.FileAccessLog", path=str(log), log_format={"json_format": _ACCESS}
     )
@@ -86,6 +97,7 @@ def configuration(
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="edge",
         use_remote_address=True,
+        upgrade_configs=[{"upgrade_type": "websocket"}],
         route_config=_routes(origin),
         access_log=[{"name": "envoy.access_loggers.file", "typed_config": access}],
         http_filters=[
@@ -96,11 +108,5 @@ def configuration(
     )
     chain = {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
     listener = {"name": "edge", "address": _socket(port), "filter_chains": [chain]}
-    endpoints = [{"lb_endpoints": [{"endpoint": {"address": _socket(upstream)}}]}]
-    cluster = {
-        "name": "api",
-        "type": "STATIC",
-        "connect_timeout": "5s",
-        "load_assignment": {"cluster_name": "api", "endpoints": endpoints},
-    }
-    return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
+    clusters = [_cluster(name, upstream) for name, upstream in upstreams.items()]
+    return {"static_resources": {"listeners": [listener], "clusters": clusters}}

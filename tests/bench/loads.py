@@ -16,6 +16,7 @@ from tests.bench import BenchError
 from tests.bench.process import find_program
 
 CONNECTIONS = 64
+SOURCES = 8  # addresses that very many clients come from: each has only so many ports
 LONGEST_S = 120
 ANSWER_S = 20
 SHOWN_BYTES = 1024
@@ -124,11 +125,17 @@ def _understood(said: str, took_s: float) -> Answered:
     return Answered(counts["requests"], counts["status"], took_s)
 
 
+def end_at_once(client: socket.socket) -> None:
+    """Close without TIME-WAIT: ten thousand of them would hold their ports against the next round."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
 class Client:
     """One connection, for whole bodies and for resting."""
 
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=ANSWER_S)
+    def __init__(self, port: int, source: str = "127.0.0.1") -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=ANSWER_S, source_address=(source, 0))
         self._host = f"127.0.0.1:{port}"
 
     def _send_head(self, method: str, target: str, fields: Mapping[str, str]) -> None:
@@ -182,21 +189,24 @@ class Client:
             return True
         except OSError:
             return False
+        finally:
+            self._socket.settimeout(ANSWER_S)
 
     def close(self) -> None:
-        """End it at once: ten thousand of them in TIME-WAIT would hold their ports against the next round."""
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._socket.close()
+        """End it at once."""
+        end_at_once(self._socket)
 
 
 @contextmanager
-def idle_connections(port: int, count: int, fields: Mapping[str, str]) -> Iterator[Sequence[Client]]:
+def idle_connections(
+    port: int, count: int, fields: Mapping[str, str], *, target: str = "/"
+) -> Iterator[Sequence[Client]]:
     """Open as many connections, let each have one answer, and keep them."""
     clients: list[Client] = []
     try:
-        for _ in range(count):
-            clients.append(Client(port))
-            status, _, _ = clients[-1].get("/", fields)
+        for number in range(count):
+            clients.append(Client(port, f"127.0.0.{2 + number % SOURCES}"))
+            status, _, _ = clients[-1].get(target, fields)
             if status != 200:
                 raise BenchError(f"connection {len(clients)} of {count} was answered {status}")
         yield clients

@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -29,6 +30,23 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def kept_port() -> int:
+    """Find a port that stays free while its server is away: below those that the kernel gives to clients.
+
+    A client that is given it would keep the server from coming back; one that is trying to reach it, on loopback, would
+    meet itself.
+    """
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for port in random.sample(range(max(1025, lowest - 16_000), lowest), 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise BenchError(f"no free port below {lowest}")
 
 
 def ask(port: int, target: str, fields: Mapping[str, str] | None = None, *, within_s: float = 5.0) -> tuple[int, bytes]:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import orjson
 
 from tests.bench.crowd import KEEPALIVE_S
-from tests.bench.process import Process, free_port
+from tests.bench.process import Process, kept_port
 from tests.bench.tokens import APP, Tokens
 
 DRAIN_S = 5.0
@@ -82,17 +83,20 @@ class LogReader:
 class Mortal:
     """An upstream that is killed and started anew, on the same port."""
 
-    def __init__(self, name: str, folder: Path, core: int) -> None:
+    def __init__(
+        self, name: str, folder: Path, core: int, *, module: str = "tests.bench.moody", arguments: Sequence[str] = ()
+    ) -> None:
         self.name, self._folder, self._core = name, folder, core
-        self.port = free_port()
+        self.port = kept_port()
+        self._command = [sys.executable, "-m", module, str(self.port), *arguments]
         self.down_until = 0.0
         self.deaths = 0
-        self._start()
+        self.revive()
 
-    def _start(self) -> None:
-        command = [sys.executable, "-m", "tests.bench.moody", str(self.port)]
-        log = self._folder / f"{self.name}.log"
-        self.process = Process(self.name, command, port=self.port, core=self._core, folder=self._folder, log=log)
+    def revive(self) -> None:
+        """Start it, and wait until it answers."""
+        log, port = self._folder / f"{self.name}.log", self.port
+        self.process = Process(self.name, self._command, port=port, core=self._core, folder=self._folder, log=log)
 
     async def die(self, seconds: float) -> None:
         """Be away for so long."""
@@ -101,7 +105,7 @@ class Mortal:
         self.signal(signal.SIGKILL)
         await asyncio.to_thread(self.process.stop)
         await asyncio.sleep(seconds)
-        await asyncio.to_thread(self._start)
+        await asyncio.to_thread(self.revive)
         self.down_until = time.monotonic() + GRACE_S
 
     def signal(self, number: int) -> None:

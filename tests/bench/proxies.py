@@ -44,8 +44,12 @@ def start_gateway(around: Surroundings, label: str) -> Process:
         "clerk": {
             "issuer": around.tokens.clerk.issuer, "jwt_key": around.tokens.clerk.pem(), "authorized_parties": [APP],
         },
-        "upstreams": {"api": {"url": f"http://127.0.0.1:{around.upstream.port}"}},
+        "upstreams": {
+            "api": {"url": f"http://127.0.0.1:{around.upstream.port}"},
+            "live": {"url": f"http://127.0.0.1:{around.upstream.live_port}"},
+        },
         "routes": [
+            {"name": "live", "path": "/live/*", "upstream": "live"},
             {"name": "bytes", "path": "/bytes/*", "upstream": "api", "max_body_bytes": 0},
             {"name": "rest", "path": "/*", "upstream": "api"},
         ],
@@ -99,6 +103,17 @@ http {{
             proxy_request_buffering off;
             proxy_max_temp_file_size 0;
         }}
+        location /live/ {{
+            proxy_pass http://127.0.0.1:{{live}};
+            proxy_buffering off;
+        }}
+        location /live/echo {{
+            proxy_pass http://127.0.0.1:{{live}};
+            proxy_set_header Host $host;
+            proxy_set_header X-Forwarded-For $remote_addr;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection upgrade;
+        }}
     }}
 }}
 """
@@ -107,7 +122,11 @@ http {{
 def _start_nginx(around: Surroundings, label: str, access: str) -> Process:
     port, config, log = free_port(), around.folder / f"{label}.conf", around.folder / f"{label}.log"
     text = _NGINX.replace("{access}", access)
-    values = {"folder": around.folder, "label": label, "log": log, "port": port, "upstream": around.upstream.plain_port}
+    upstream = around.upstream
+    values = {
+        "folder": around.folder, "label": label, "log": log, "port": port, "upstream": upstream.plain_port,
+        "live": upstream.live_port,
+    }  # fmt: skip
     for name, value in values.items():
         text = text.replace(f"{{{name}}}", str(value))
     config.write_text(text)
@@ -164,7 +183,11 @@ frontend edge
     http-request set-header X-User-Session-Id %[var(txn.session)]
     http-request del-header Authorization
     log-format '{log_format}'
+    use_backend live if { path_beg /live/ }
     default_backend api
+backend live
+    option http-no-delay
+    server live 127.0.0.1:{live}
 backend api
     http-reuse always
     server api 127.0.0.1:{upstream}
@@ -184,7 +207,7 @@ def start_haproxy(around: Surroundings, label: str) -> Process:
     text = _HAPROXY.replace("{log_format}", _HAPROXY_LOG)
     values = {
         "connections": CONNECTIONS, "port": port, "pem": pem, "issuer": around.tokens.clerk.issuer,
-        "upstream": around.upstream.port,
+        "upstream": around.upstream.port, "live": around.upstream.live_port,
     }  # fmt: skip
     for name, value in values.items():
         text = text.replace(f"{{{name}}}", str(value))
@@ -196,8 +219,8 @@ def start_haproxy(around: Surroundings, label: str) -> Process:
 def start_envoy(around: Surroundings, label: str) -> Process:
     """Start Envoy with `jwt_authn`, its cache of verified tokens large enough for every row, and CORS."""
     port, config, log = free_port(), around.folder / f"{label}.json", around.folder / f"{label}.log"
-    clerk = around.tokens.clerk
-    text = envoy.configuration(port, around.upstream.port, issuer=clerk.issuer, jwks=clerk.jwks(), origin=APP, log=log)
+    clerk, upstreams = around.tokens.clerk, {"api": around.upstream.port, "live": around.upstream.live_port}
+    text = envoy.configuration(port, upstreams, issuer=clerk.issuer, jwks=clerk.jwks(), origin=APP, log=log)
     config.write_text(json.dumps(text))
     return _start(around, "envoy", [*envoy.command(), "-c", str(config)], port, log)
 

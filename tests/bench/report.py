@@ -14,10 +14,11 @@ BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 NOTHING, FAILED = "–", "failed"
 WIDTH = 120
 UNITS = {
-    "µs": "µs of CPU per request",
+    "µs": "µs of CPU per request, message or event",
     "MB/s": "MB per second of CPU",
     "MiB": "MiB of memory",
     "s": "s of CPU",
+    "ms": "ms on the clock",
 }
 
 

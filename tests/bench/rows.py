@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.bench import measures
+from tests.bench import lasting, measures
 from tests.bench.measures import Sample
 from tests.bench.stage import Stage
 
@@ -29,7 +29,7 @@ class Row:
     name: str
     title: str
     measure: Measure
-    unit: str = "µs"  # of CPU per answered request; or MB per s of CPU, MiB, s of CPU
+    unit: str = "µs"  # of CPU per answered request; or MB per s of CPU, MiB, s of CPU, ms on the clock
     verifying_only: bool = False  # what only forwards cannot do it
     targets: Sequence[Target] = ()
     most_rounds: int | None = None
@@ -70,6 +70,17 @@ ROWS = {
         Row("up-8m", "8 MiB up, 128 times", measures.up_8m, unit="MB/s", targets=_UP),
         Row("down-1g", "1 GiB down", measures.down_1g, unit="MB/s", targets=_DOWN),
         Row("up-1g", "1 GiB up", measures.up_1g, unit="MB/s", targets=_UP),
+        Row("websocket", "WebSocket: message of 100 bytes, there and back", lasting.websocket, targets=(
+            Target(1.3, proxy="nginx"),
+        )),
+        Row("sockets", "memory for 1,000 open WebSockets, above what it was", lasting.sockets, unit="MiB", most_rounds=1,
+            targets=(Target(40, below=True),)),
+        Row("events", "server-sent event of 100 bytes, 100,000 of them", lasting.events, most_rounds=1, targets=(
+            Target(4, growth=True),
+        )),
+        Row("first-event", "first event later than without a proxy, median", lasting.first_event, unit="ms", targets=(
+            Target(2, below=True),
+        )),
         Row("rest", "memory at rest", measures.at_rest, unit="MiB", most_rounds=1, targets=(Target(75),)),
         Row("idle", "memory with 10,000 idle connections", measures.idle, unit="MiB", most_rounds=1, targets=(Target(200),)),
         Row("ready", "from start to the first answer", measures.ready, unit="s", targets=(Target(1.0),)),

@@ -20,7 +20,7 @@ from tests.bench.tokens import Tokens, claims_of
 
 ROOT = Path(__file__).parents[2]
 ABSENT = [name for name in ("nginx", "wrk") if find_program(name) is None]
-SMOKE = ("--only", "get", "--against", "nginx", "--rounds", "1", "--seconds", "0.5")
+SMOKE = ("--against", "nginx", "--rounds", "1", "--seconds", "0.3")
 
 
 def figures(**changed: dict[str, list[Sample]]) -> Figures:
@@ -88,10 +88,12 @@ def test_the_readme_has_one_block_and_it_is_of_todays_form() -> None:
     block = readme.partition(BEGIN)[2].partition(END)[0]
     lines = [line[2:-2].split(" | ") for line in block.splitlines() if line.startswith("|")]
     assert lines[0][2:] == [*(proxy.title for proxy in PROXIES.values()), "the gateway's target"]
-    assert [line[0] for line in lines[2:]] == [row.title for row in ROWS.values()]
-    written = replace_block(readme, markdown(figures()))
-    assert written.count(BEGIN) == written.count(END) == 1
-    assert replace_block(written, BEGIN + block + END) == readme
+    # A row may be newer than the figures, which are a whole run's; none may have gone, changed its title or its place.
+    written = [line[0] for line in lines[2:]]
+    assert written == [row.title for row in ROWS.values() if row.title in written]
+    rewritten = replace_block(readme, markdown(figures()))
+    assert rewritten.count(BEGIN) == rewritten.count(END) == 1
+    assert replace_block(rewritten, BEGIN + block + END) == readme
 
 
 @pytest.mark.parametrize("readme", ["", f"{BEGIN}{END}{BEGIN}{END}"], ids=["none", "two"])
@@ -144,11 +146,15 @@ def test_missing_tools_are_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.skipif(bool(ABSENT), reason=f"{' and '.join(ABSENT)} not installed (apt-get install nginx-light wrk)")
-def test_one_row_is_measured(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.bench", *SMOKE, "--json", str(tmp_path / "figures.json")]
+def test_rows_are_measured(tmp_path: Path) -> None:
+    chosen = ["get", "websocket", "first-event"]
+    command = [sys.executable, "-m", "tests.bench", *SMOKE, "--only", ",".join(chosen)]
+    command += ["--json", str(tmp_path / "figures.json")]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.splitlines()[1].startswith(ROWS["get"].title)
-    (row,) = json.loads((tmp_path / "figures.json").read_text())["rows"]
-    assert set(row["figures"]) == {"gateway", "nginx"}
-    assert all(figure["best"] > 0 and len(figure["rounds"]) == 1 for figure in row["figures"].values())
+    assert [line.split("  ")[0] for line in ended.stdout.splitlines()[1:4]] == [ROWS[name].title for name in chosen]
+    rows = json.loads((tmp_path / "figures.json").read_text())["rows"]
+    for row in rows:
+        assert set(row["figures"]) == {"gateway", "nginx"}
+        assert all(len(figure["rounds"]) == 1 for figure in row["figures"].values())
+        assert row["name"] == "first-event" or all(figure["best"] > 0 for figure in row["figures"].values())

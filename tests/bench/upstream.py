@@ -1,4 +1,4 @@
-"""What stands behind every proxy: one nginx, and a sink for large bodies, on the loader's core.
+"""What stands behind every proxy, on the loader's core: one nginx, a sink for large bodies, and `live` for what stays open.
 
 `/` answers a small JSON and throws bodies away, `/whoami` says what identity arrived, `/bytes/down/*` are large files
 and `/bytes/up` reads large bodies to their end. On `port` a request without `X-User-Id` is answered 500, so that a
@@ -57,11 +57,11 @@ http {{
 
 
 class Upstream:
-    """Both servers, running until the stack is closed."""
+    """All three servers, running until the stack is closed."""
 
     def __init__(self, stack: ExitStack, folder: Path, core: int) -> None:
         self.port, self.plain_port = free_port(), free_port()
-        sink = free_port()
+        self.live_port, sink = free_port(), free_port()
         files = folder / "files"
         files.mkdir()
         for name, size in SIZES.items():
@@ -75,6 +75,7 @@ class Upstream:
         nginx = find_program("nginx") or "nginx"
         for name, command, port in (
             ("the sink", [sys.executable, "-m", "tests.bench.sink", str(sink)], sink),
+            ("the live", [sys.executable, "-m", "tests.bench.live", str(self.live_port)], self.live_port),
             ("the upstream", [nginx, "-p", str(folder), "-e", str(folder / "upstream.error"), "-c", str(config)], self.plain_port),
         ):  # fmt: skip
             log = folder / f"{name.split()[1]}.log"
