@@ -3,7 +3,6 @@
 Building a capability means deleting its lines here.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -53,10 +52,6 @@ def _at_most_one(value: Any) -> bool:
     return is_off(value) or len(value) == 1
 
 
-def _no_convex_host(value: Any) -> bool:
-    return not re.match(r"https?://[^/?#]*\.convex\.(cloud|site)(?=[:/.]|$)", str(value), re.IGNORECASE)
-
-
 UNBUILT = (
     Unbuilt("listen.tls", "TLS on the listener is", is_off),
     Unbuilt("public_url", "what public_url is for, redirects and assertions, is", is_off),
@@ -79,10 +74,6 @@ UNBUILT = (
     Unbuilt("clerk.instance_id", "webhooks are", is_off),
     Unbuilt("clerk.webhook_signing_secrets", "webhooks are", is_off),
     Unbuilt("upstreams.*.targets", "balancing over several targets is", _at_most_one),
-    Unbuilt("upstreams.*.url", "Convex as an upstream is", _no_convex_host, ignorable=False),
-    Unbuilt("upstreams.*.targets.*.url", "Convex as an upstream is", _no_convex_host, ignorable=False),
-    Unbuilt("upstreams.*.kind", "Convex as an upstream is", besides("http")),
-    Unbuilt("upstreams.*.allow_convex_admin", "Convex as an upstream is", is_off),
     Unbuilt("upstreams.*.retries", "retries are", unless("attempts")),
     Unbuilt("upstreams.*.health", "health checks are", unless("path")),
     Unbuilt("upstreams.*.breaker", "circuit breaking is", unless("failures")),

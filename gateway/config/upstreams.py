@@ -2,6 +2,7 @@
 
 import re
 
+from gateway.config.convex import is_convex, review_section
 from gateway.config.findings import Path, Report
 from gateway.config.parties import UpstreamSection
 from gateway.config.urls import Url, is_loopback, read_upstream
@@ -26,17 +27,21 @@ def build_upstreams(sections: dict[str, UpstreamSection], report: Report, *, own
         if is_loopback(url.host) and url.port == own_port != 0:
             report.warning(path, "is the gateway's own port: requests would go round in circles")
         base = report.tried(path, read_prefix, url.path) or ""
+        convex = is_convex(section)
+        review_section(section, path, report)
         endpoint = Endpoint(url.host, url.port, url.scheme == "https", url.authority.encode())
         built[name] = Upstream(
             name=name,
             endpoint=endpoint,
             base_path=base.encode(),
-            preserve_host=section.host_header == "preserve",
-            identity=section.identity,
+            preserve_host=section.host_header == "preserve" and not convex,
+            identity=section.identity and not convex,
             forward_token=section.forward_token,
             connect_s=section.timeouts.connect_s,
             response_s=section.timeouts.response_s,
             idle_s=section.timeouts.idle_s,
+            convex=convex,
+            allow_convex_admin=convex and section.allow_convex_admin,
         )
     return built
 

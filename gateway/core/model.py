@@ -146,6 +146,8 @@ class Upstream:
     connect_s: float = 5.0
     response_s: float = 30.0
     idle_s: float = 300.0
+    convex: bool = False  # see `core.convex`
+    allow_convex_admin: bool = False
 
 
 @dataclass(frozen=True, slots=True)

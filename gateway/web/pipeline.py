@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from gateway.core.convex import check_request
 from gateway.core.cors import answer_fields, is_preflight, preflight_fields
 from gateway.core.forwarding import forwarding, trace
 from gateway.core.headers import build_outbound
@@ -48,6 +49,8 @@ async def handle(deps: Deps, client: Visitor, inbound: Inbound) -> None:
         require_consent(route, path)  # 400 ambiguous
     if inbound.upgrade:
         client.check_upgrade()  # 503 draining
+    if route.upstream.convex:
+        check_request(inbound, route.upstream)  # 403: admin keys stay out, on public routes too
     identified = client.identified = await identify(deps, inbound, route)  # 401, 503
     authorise(identified.principal if identified else None, route.require)  # 403
     outbound = build_outbound(inbound, route, identified, ids)

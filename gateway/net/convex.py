@@ -1,0 +1,117 @@
+"""The client's half of a tunnel to Convex: its messages are read before they pass (`core.convex`).
+
+An unfinished message is kept until it is whole. A little of that is every socket's own, more comes out of one room that
+all sockets share. What an Authenticate message means for the socket is its `Judge`'s business.
+"""
+
+import asyncio
+from typing import Protocol
+
+from gateway.core.convex import read_message
+from gateway.core.messages import LARGEST, Message, Messages
+from gateway.errors import SocketRefused
+from gateway.net.deadlines import SWEEP_S, Deadlines
+from gateway.net.tunnel import Half, Lost, Tunnel
+
+OWN = 4096  # bytes a socket may always keep: an Authenticate with a usual token
+SHARED = 4 * LARGEST  # bytes kept for all sockets together, beyond each one's own
+# Convex drops a client it has heard nothing of for 120 s; a message that takes longer never was any use to it.
+WHOLE_S = 120.0
+TRY_AGAIN, TOO_SLOW = (1013, b"too many messages at once"), (1008, b"message too slow")
+
+
+class Judge(Protocol):
+    """What follows from a client's messages (`web.convex`)."""
+
+    def authenticate(self, tunnel: Tunnel, token: bytes | None) -> None:
+        """The client says who it is from now on; None: nobody."""
+
+    def refuse(self, tunnel: Tunnel, code: int, reason: bytes) -> None:
+        """End the socket; nothing more of the client's passes."""
+
+    def gone(self) -> None:
+        """The client is gone."""
+
+
+class Room:
+    """What unfinished messages of all sockets may take together."""
+
+    __slots__ = ("deadlines", "left")
+
+    def __init__(self, deadlines: Deadlines, shared: int = SHARED) -> None:
+        self.deadlines, self.left = deadlines, shared
+
+
+class JudgedHalf(Half):
+    """What comes from Convex's client, message by message."""
+
+    __slots__ = ("_judge", "_messages", "_room", "_taken", "deadline")
+
+    def __init__(
+        self, tunnel: Tunnel, transport: asyncio.Transport, on_lost: Lost, *, judge: Judge, room: Room
+    ) -> None:
+        super().__init__(tunnel, transport, on_lost)
+        self._judge, self._room = judge, room
+        self._messages = Messages()
+        self._taken = 0  # bytes of the shared room
+        self.deadline = 0.0  # for the message that takes room
+
+    def data_received(self, data: bytes) -> None:  # noqa: D102
+        self.bytes += len(data)
+        if self._last is not None:
+            return None  # nothing may follow a Close (RFC 6455 §5.5.1)
+        passing: list[bytes] = []
+        try:
+            for piece in self._messages.feed(data):
+                if isinstance(piece, Message):
+                    self._read(piece.content)
+                    piece = piece.frames
+                passing.append(piece)
+            self._make_room()
+        except SocketRefused as refused:
+            self.other.write(b"".join(passing))
+            return self._end(refused.code, refused.reason)
+        # Mostly it is one message, in one piece.
+        return self.other.write(passing[0] if len(passing) == 1 else b"".join(passing))
+
+    def _read(self, content: bytes) -> None:
+        said = read_message(content)
+        if said is not None:
+            self._judge.authenticate(self._tunnel, said.token)
+
+    def _make_room(self) -> None:
+        """Take or give back room for what is held."""
+        wanted = max(self._messages.held - OWN, 0)
+        if wanted == self._taken:
+            return
+        if wanted - self._taken > self._room.left:
+            raise SocketRefused(*TRY_AGAIN)
+        if not self._taken:
+            self.deadline = self._room.deadlines.now + SWEEP_S + WHOLE_S
+            self._room.deadlines.watch(self)
+        self._room.left -= wanted - self._taken
+        self._taken = wanted
+        if not wanted:
+            self._room.deadlines.unwatch(self)
+
+    def expire(self) -> None:
+        """Give up a message that does not become whole (`net.deadlines`)."""
+        self._end(*TOO_SLOW)
+
+    def _end(self, code: int, reason: bytes) -> None:
+        self._let_go()
+        self._judge.refuse(self._tunnel, code, reason)
+
+    def close_with(self, frame: bytes) -> None:
+        """Put this frame behind what has passed: that is always whole frames. What is held never will pass."""
+        super().close_with(frame)
+        self._let_go()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
+        self._let_go()
+        self._judge.gone()
+        super().connection_lost(exc)
+
+    def _let_go(self) -> None:
+        self._messages.drop()
+        self._make_room()
