@@ -2,13 +2,15 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.browser.test_cross_origin import site
 from tests.clients.conftest import Driver, Starter
 from tests.fakes.convex import BIG, FakeConvex, settings
-from tests.fakes.gateway import Running, gateway
+from tests.fakes.gateway import CLERK, Running, gateway
 
 
 @asynccontextmanager
@@ -106,3 +108,33 @@ async def test_admin_keys_pass_where_the_file_says_so(start: Starter) -> None:
         await driver.do("subscribe", path="whoami")
         await driver.until("update", None, path="whoami")
         assert "Admin" in {said.get("tokenType") for said in convex.received}
+
+
+PAGE = """async ([url, tokens]) => {
+  const fresh = async () => (await fetch(tokens)).text();
+  const http = new convex.ConvexHttpClient(url);
+  const asked = [await http.query("whoami", {})];
+  http.setAuth(await fresh());
+  asked.push(await http.query("whoami", {}), await http.mutation("messages:send", {body: "over HTTP"}));
+  const live = new convex.ConvexClient(url);
+  const seen = await new Promise((done) => {
+    live.onUpdate("whoami", {}, (who) => who && live.onUpdate("messages:list", {}, (list) => list.length > 1 && done([who, list])));
+    live.setAuth(fresh, (is) => is && live.mutation("messages:send", {body: "over a WebSocket"}));
+  });
+  await live.close();
+  return {asked, seen};
+}"""
+
+
+async def test_a_page_of_another_origin_uses_both_clients(page: Any, bundle: Path) -> None:
+    async with FakeConvex() as convex, site() as origin:
+        convex.azp = origin
+        more = settings(convex.port, prefix="/convex")
+        more["cors"] |= {"origins": [origin]}
+        clerk = {"issuer": CLERK.issuer, "jwt_key": CLERK.pem(), "authorized_parties": [origin]}
+        async with gateway(convex.port, **more, clerk=clerk) as running:
+            await page.goto(origin)
+            await page.add_script_tag(path=bundle)
+            told = await page.evaluate(PAGE, [f"http://127.0.0.1:{running.port}/convex", f"{convex.url}/tokens"])
+    assert told == {"asked": [None, "user_1", 1], "seen": ["user_1", ["user_1: over HTTP", "user_1: over a WebSocket"]]}
+    assert "OPTIONS" not in {request.method for request in convex.requests}  # the gateway answered

@@ -58,7 +58,7 @@ class FakeConvex:
         self.received: list[dict[str, Any]] = []  # messages of all sockets
         self.closes: list[int | None] = []
         self.life_s = 60
-        self.user = "user_1"
+        self.user, self.azp = "user_1", APP
         self.port = 0
         self._runner: web.AppRunner | None = None
 
@@ -70,7 +70,7 @@ class FakeConvex:
     def token(self, **overrides: Any) -> str:
         """Mint a token of Clerk's template for Convex, good for `life_s`."""
         now = time.time()
-        claims = {"aud": "convex", "azp": APP, "sub": self.user, "iat": int(now), "exp": int(now) + self.life_s}
+        claims = {"aud": "convex", "azp": self.azp, "sub": self.user, "iat": int(now), "exp": int(now) + self.life_s}
         return CLERK.session_token(now, jti=str(time.perf_counter_ns()), **(claims | overrides))
 
     # --- functions ---------------------------------------------------------------------------------------------------
