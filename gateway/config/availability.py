@@ -18,7 +18,6 @@ class Unbuilt(NamedTuple):
     pattern: str  # dotted; * stands for one name or index
     capability: str
     off: Off
-    ignorable: bool = True  # from the environment: left out with a warning, instead of refused
 
 
 def is_off(value: Any) -> bool:
@@ -115,7 +114,7 @@ def withhold(tree: dict[str, Any], report: Report) -> None:
             if unbuilt.off(value):
                 continue
             variables = _variables(value, path, report)
-            if variables and unbuilt.ignorable:
+            if variables:
                 _warn(variables, unbuilt, path, report, warned)
             else:
                 message = f"{unbuilt.capability} not available yet"

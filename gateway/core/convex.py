@@ -19,7 +19,7 @@ _ADMIN_SCHEME = re.compile(rb"(?:^|,)\s*convex(?![!#$%&'*+.^`|~\w-])", re.IGNORE
 _PAIR = re.compile(rb"[&;]")
 # No Authenticate message is without the key `tokenType`, whatever its `type`: serde, with which Convex reads, takes a
 # variant's number for its name too. A letter is written as itself or as \u00XX (RFC 8259 §7) and not otherwise.
-_SUSPECT = re.compile(rb'"tokenType"|"Authenticate"|\\u00[4-7]')
+_SUSPECT = re.compile(rb'"tokenType"|"Authenticate"|(?<!\\)(?:\\\\)*\\u00[4-7]')
 # Reading JSON stops the process for up to 0.1 s per MiB. No Authenticate is nearly that long, and other messages only
 # have to be read where one of the above is a whole string of theirs.
 MOST_READ = 2**20

@@ -59,40 +59,55 @@ class JudgedHalf(Half):
     def data_received(self, data: bytes) -> None:  # noqa: D102
         self.bytes += len(data)
         if self._last is not None:
-            return None  # nothing may follow a Close (RFC 6455 §5.5.1)
+            return  # nothing may follow a Close (RFC 6455 §5.5.1)
         passing: list[bytes] = []
+        over: tuple[int, bytes] | None = None
         try:
             for piece in self._messages.feed(data):
                 if isinstance(piece, Message):
                     self._read(piece.content)
                     piece = piece.frames
                 passing.append(piece)
-            self._make_room()
         except SocketRefused as refused:
-            self.other.write(b"".join(passing))
-            return self._end(refused.code, refused.reason)
+            over = refused.code, refused.reason
         # Mostly it is one message, in one piece.
-        return self.other.write(passing[0] if len(passing) == 1 else b"".join(passing))
+        self.other.write(passing[0] if len(passing) == 1 else b"".join(passing))
+        if over is None and not self._has_room():
+            over = TRY_AGAIN
+        if over is not None:
+            self._end(*over)
 
     def _read(self, content: bytes) -> None:
         said = read_message(content)
         if said is not None:
             self._judge.authenticate(self._tunnel, said.token)
 
-    def _make_room(self) -> None:
-        """Take or give back room for what is held."""
-        wanted = max(self._messages.held - OWN, 0)
-        if wanted == self._taken:
-            return
-        if wanted - self._taken > self._room.left:
-            raise SocketRefused(*TRY_AGAIN)
-        if not self._taken:
-            self.deadline = self._room.deadlines.now + SWEEP_S + WHOLE_S
-            self._room.deadlines.watch(self)
-        self._room.left -= wanted - self._taken
+    def _has_room(self) -> bool:
+        """Take or give back room for what is kept here, and there too while the upstream is slow to read."""
+        kept = self._messages.held
+        if not self.transport.is_reading():
+            kept += self.other.transport.get_write_buffer_size()
+        wanted, room = max(kept - OWN, 0), self._room
+        if wanted - self._taken > room.left:
+            return False
+        if bool(wanted) is not bool(self._taken):
+            self._watch(bool(wanted))
+        room.left -= wanted - self._taken
         self._taken = wanted
-        if not wanted:
-            self._room.deadlines.unwatch(self)
+        return True
+
+    def _watch(self, takes_room: bool) -> None:
+        deadlines = self._room.deadlines
+        if takes_room:
+            self.deadline = deadlines.now + SWEEP_S + WHOLE_S
+            deadlines.watch(self)
+        else:
+            deadlines.unwatch(self)
+
+    def read_on(self) -> None:
+        """Read again: the upstream has taken what was kept for it."""
+        super().read_on()
+        self._has_room()
 
     def expire(self) -> None:
         """Give up a message that does not become whole (`net.deadlines`)."""
@@ -114,4 +129,7 @@ class JudgedHalf(Half):
 
     def _let_go(self) -> None:
         self._messages.drop()
-        self._make_room()
+        if self._taken:
+            self._watch(False)
+        self._room.left += self._taken
+        self._taken = 0

@@ -14,7 +14,9 @@ from tests.fakes.gateway import CLERK, Running, gateway
 
 
 @asynccontextmanager
-async def behind(start: Starter, *, prefix: str = "", **upstream: Any) -> AsyncIterator[tuple[FakeConvex, Running, Driver]]:
+async def behind(
+    start: Starter, *, prefix: str = "", **upstream: Any
+) -> AsyncIterator[tuple[FakeConvex, Running, Driver]]:
     async with FakeConvex() as convex:
         async with gateway(convex.port, **settings(convex.port, prefix=prefix, **upstream)) as running:
             yield convex, running, await start(f"http://127.0.0.1:{running.port}{prefix}", convex)

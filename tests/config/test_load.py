@@ -127,3 +127,10 @@ def test_the_file_of_dev_is_good():
 def test_the_example_for_production_is_good_and_has_nothing_to_warn_of():
     config = load(str(CONFIG / "production.example.yaml"), {"CLERK_PUBLISHABLE_KEY": KEY})
     assert config.warnings == ()
+
+
+def test_the_convex_example_is_good():
+    environ = {"CLERK_PUBLISHABLE_KEY": KEY, "CONVEX_URL": "https://happy-otter-1.convex.cloud"}
+    config = load(str(CONFIG / "convex.example.yaml"), environ | {"CONVEX_SITE_URL": "http://convex.internal:3211"})
+    assert config.warnings == ()
+    assert all(route.upstream.convex for route in config.routes)

@@ -122,7 +122,9 @@ def test_other_messages_pass(message):
     assert read_message(json.dumps(message | {"padding": "é\x1b"}, ensure_ascii=False).encode()) is None
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"[1, 2]", b"{", b'"x"', b'{"type":"Mutation","type":"Action"}', b"\xef\xbb\xbf{}"])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"[1, 2]", b"{", b'"x"', b'{"type":"Mutation","type":"Action"}', b"\xef\xbb\xbf{}"]
+)
 def test_what_is_no_authenticate_in_any_reading_is_convexs_business(content):
     assert read_message(content) is None
 
@@ -134,6 +136,7 @@ def test_what_is_no_authenticate_in_any_reading_is_convexs_business(content):
     (ADMIN_TEXT.replace("Authenticate", r"\u0041uthenticate").encode(), 4403, b"convex-admin"),
     (ADMIN_TEXT.replace("tokenType", r"\u0074oken\u0054ype").encode(), 4403, b"convex-admin"),
     (ADMIN_TEXT.replace('"type"', r'"typ\u0065"').encode(), 4403, b"convex-admin"),
+    (rb'{"x":"\\","typ\u0065":"\u0041uthenticate","\u0074okenType":"\u0041dmin","value":"k"}', 4403, b"convex-admin"),
     (f" \r\n\t{ADMIN_TEXT}\n".encode(), 4403, b"convex-admin"),
     (written(ADMIN | {"type": "Mutation"}), 4403, b"convex-admin"),
     (b'{"type":4,"tokenType":0,"value":"otter|key","baseVersion":0}', 4403, b"convex-authenticate"),
@@ -182,7 +185,8 @@ def test_admins_and_what_is_not_plain_are_refused(content, code, reason):
 
 
 def test_a_large_message_without_a_suspect_string_is_not_read():
-    message = {"type": "Mutation", "args": [{"text": "Authenticate tokenType \x1b " + "x" * MOST_READ}]}
+    source = r"Authenticate tokenType \u0041dmin \\u0041dmin " + "\x1b"
+    message = {"type": "Mutation", "args": [{"text": source + "x" * MOST_READ}]}
     assert read_message(written(message)) is None
 
 

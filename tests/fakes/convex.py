@@ -219,5 +219,3 @@ def settings(port: int, *, prefix: str = "", **upstream: Any) -> dict[str, Any]:
         "routes": [route | ({"strip_prefix": prefix} if prefix else {})],
         "cors": cors,
     }
-
-

@@ -14,6 +14,15 @@ from tests.fakes.gateway import Clock
 from tests.net.test_tunnel import Transport
 
 
+class Slow(Transport):
+    """A transport that says how much waits in it."""
+
+    waiting = 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting
+
+
 class Judge:
     """Keeps what it is told, and ends the tunnel when asked to."""
 
@@ -44,7 +53,7 @@ class House:
     def open(self) -> tuple[Any, Any, Judge]:
         """Give the client's half, its upstream's transport, and its judge."""
         near: Any = Transport()
-        far: Any = Transport()
+        far: Any = Slow()
         judge = Judge()
         tunnel = Tunnel(
             self.deadlines, (near, lambda _: None), (far, lambda _: None), lambda _: None,
@@ -178,6 +187,29 @@ def test_a_message_in_large_pieces_that_does_not_get_whole_is_given_up(house: Ho
     house.pass_time(2)
     assert judge.refused == [(1008, b"message too slow")]
     assert (house.room.left, far.written) == (SHARED, close_frame(1008, b"message too slow", mask=MASK))
+
+
+def test_what_a_slow_upstream_has_not_taken_counts_too(house: House) -> None:
+    client, far, judge = house.open()
+    client.data_received(frame(b"x" * 50_000)[:-1])
+    far.waiting = 50_000
+    client.other.pause_writing()  # as its transport would, within the write
+    client.data_received(frame(b"x" * 50_000)[-1:])
+    assert house.room.left == SHARED - 50_000 + OWN
+    far.waiting = 0
+    client.other.resume_writing()
+    assert (house.room.left, judge.refused) == (SHARED, [])
+    assert client.transport.reading
+
+
+def test_without_room_for_a_slow_upstream_the_socket_ends() -> None:
+    house = House(10_000)
+    client, far, judge = house.open()
+    far.waiting = 50_000
+    client.other.pause_writing()
+    client.data_received(frame(b"x" * 100))
+    assert judge.refused == [(1013, b"too many messages at once")]
+    assert house.room.left == 10_000
 
 
 def test_a_small_message_may_take_its_time(house: House) -> None:

@@ -25,7 +25,9 @@ def route(upstream: Upstream = CONVEX, auth: str = "optional") -> Route:
     return Route("convex", PathPattern.read("/*"), upstream, auth=auth, admission=ADMISSION)
 
 
-@pytest.mark.parametrize(("made", "reads"), [(None, False), (route(HTTP), False), (route(OPEN), False), (route(), True)])
+@pytest.mark.parametrize(
+    ("made", "reads"), [(None, False), (route(HTTP), False), (route(OPEN), False), (route(), True)]
+)
 def test_only_convexs_clients_are_read(made: Route | None, reads: bool) -> None:
     listener: Any = SimpleNamespace(sockets=SimpleNamespace(room=object()))
     half: Any = client_half(SimpleNamespace(route=made), listener)  # type: ignore[arg-type]
