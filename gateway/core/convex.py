@@ -19,9 +19,10 @@ _ADMIN_SCHEME = re.compile(rb"(?:^|,)\s*convex(?![!#$%&'*+.^`|~\w-])", re.IGNORE
 _PAIR = re.compile(rb"[&;]")
 # No Authenticate message is without the key `tokenType`, whatever its `type`: serde, with which Convex reads, takes a
 # variant's number for its name too. A letter is written as itself or as \u00XX (RFC 8259 §7) and not otherwise.
-_SUSPECT = re.compile(rb'"tokenType"|"Authenticate"|(?<!\\)(?:\\\\)*\\u00[4-7]')
+_NAMES = (b'"tokenType"', b'"Authenticate"')
+_ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
 # Reading JSON stops the process for up to 0.1 s per MiB. No Authenticate is nearly that long, and other messages only
-# have to be read where one of the above is a whole string of theirs.
+# have to be read where one of the names is a whole string of theirs, or a letter is escaped that need not be.
 MOST_READ = 2**20
 
 REFUSED, NOT_TEXT, TOO_LARGE = 4403, 1007, 1009  # RFC 6455 §7.4; 4403: CONTRACT §4
@@ -46,8 +47,9 @@ def check_request(inbound: Inbound, upstream: Upstream) -> None:
 
 
 def _is_admin_key(name: bytes) -> bool:
-    # As application/x-www-form-urlencoded is read (WHATWG URL §5.1); the name's case counts, as Convex has it.
-    return unquote_to_bytes(name.replace(b"+", b" ")) == b"adminKey"
+    # As application/x-www-form-urlencoded is read (WHATWG URL §5.1), but for +, which makes no name this one. Its case
+    # counts, as Convex has it.
+    return unquote_to_bytes(name) == b"adminKey"
 
 
 def forwarding_lines(forwarded: Forwarding) -> bytes:
@@ -69,7 +71,8 @@ def read_message(content: bytes) -> Authenticate | None:
         text = content.decode()
     except UnicodeDecodeError:
         raise SocketRefused(NOT_TEXT, b"not UTF-8") from None
-    if not _SUSPECT.search(content):
+    # Found as plain text, each: one pattern for all three takes 0.1 µs for each byte there is.
+    if _NAMES[0] not in content and _NAMES[1] not in content and not _ESCAPED_LETTER.search(content):
         return None
     if len(content) > MOST_READ:
         raise SocketRefused(TOO_LARGE, b"message too large to be judged")

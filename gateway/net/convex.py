@@ -58,8 +58,6 @@ class JudgedHalf(Half):
 
     def data_received(self, data: bytes) -> None:  # noqa: D102
         self.bytes += len(data)
-        if self._last is not None:
-            return  # nothing may follow a Close (RFC 6455 §5.5.1)
         passing: list[bytes] = []
         over: tuple[int, bytes] | None = None
         try:
@@ -70,7 +68,7 @@ class JudgedHalf(Half):
                 passing.append(piece)
         except SocketRefused as refused:
             over = refused.code, refused.reason
-        # Mostly it is one message, in one piece.
+        # Mostly it is one message, in one piece. Behind a Close it is nothing: what is held was dropped with it.
         self.other.write(passing[0] if len(passing) == 1 else b"".join(passing))
         if over is None and not self._has_room():
             over = TRY_AGAIN

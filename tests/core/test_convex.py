@@ -185,7 +185,7 @@ def test_admins_and_what_is_not_plain_are_refused(content, code, reason):
 
 
 def test_a_large_message_without_a_suspect_string_is_not_read():
-    source = r"Authenticate tokenType \u0041dmin \\u0041dmin " + "\x1b"
+    source = 'Authenticate tokenType "Authenticate" "tokenType" é \x1b'
     message = {"type": "Mutation", "args": [{"text": source + "x" * MOST_READ}]}
     assert read_message(written(message)) is None
 
