@@ -10,7 +10,8 @@
                                   └── UpstreamTimeout 504
 
 A class fixes its status and public code; an instance carries a public reason from a closed list and, where it helps, a
-detail for the log alone. Only `web/respond.py` turns one into an answer. `ConfigError` never reaches a client.
+detail for the log alone. Only `web/respond.py` turns one into an answer. `SocketRefused` becomes a Close frame, and
+`ConfigError` never reaches a client.
 """
 
 from typing import ClassVar
@@ -155,6 +156,14 @@ class UpstreamTimeout(GatewayError):
     """The upstream did not connect, answer or go on in time."""
 
     status, code, title = 504, "upstream_timeout", "Gateway Timeout"
+
+
+class SocketRefused(Exception):
+    """An open WebSocket has to be closed for what its client sent; `reason` is what the Close frame says."""
+
+    def __init__(self, code: int, reason: bytes) -> None:
+        super().__init__(code, reason)
+        self.code, self.reason = code, reason
 
 
 class ConfigError(Exception):

@@ -3,7 +3,6 @@
 Building a capability means deleting its lines here.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -19,7 +18,6 @@ class Unbuilt(NamedTuple):
     pattern: str  # dotted; * stands for one name or index
     capability: str
     off: Off
-    ignorable: bool = True  # from the environment: left out with a warning, instead of refused
 
 
 def is_off(value: Any) -> bool:
@@ -49,10 +47,6 @@ def _only_tokens(value: Any) -> bool:
     return {str(kind).strip() for kind in kinds} <= {"session", "template", ""}
 
 
-def _no_convex_host(value: Any) -> bool:
-    return not re.match(r"https?://[^/?#]*\.convex\.(cloud|site)(?=[:/.]|$)", str(value), re.IGNORECASE)
-
-
 UNBUILT = (
     Unbuilt("listen.tls", "TLS on the listener is", is_off),
     Unbuilt("public_url", "what public_url is for, redirects and assertions, is", is_off),
@@ -71,10 +65,6 @@ UNBUILT = (
     Unbuilt("clerk.sign_in_url", "sending documents to the sign-in page is", is_off),
     Unbuilt("clerk.instance_id", "webhooks are", is_off),
     Unbuilt("clerk.webhook_signing_secrets", "webhooks are", is_off),
-    Unbuilt("upstreams.*.url", "Convex as an upstream is", _no_convex_host, ignorable=False),
-    Unbuilt("upstreams.*.targets.*.url", "Convex as an upstream is", _no_convex_host, ignorable=False),
-    Unbuilt("upstreams.*.kind", "Convex as an upstream is", besides("http")),
-    Unbuilt("upstreams.*.allow_convex_admin", "Convex as an upstream is", is_off),
     Unbuilt("upstreams.*.tls.verify", "TLS to an upstream without verification is", only("true")),
     Unbuilt("upstreams.*.tls.ca", "a certificate authority of one's own is", is_off),
     Unbuilt("upstreams.*.tls.client_cert", "client certificates are", is_off),
@@ -109,7 +99,7 @@ def withhold(tree: dict[str, Any], report: Report) -> None:
             if unbuilt.off(value):
                 continue
             variables = _variables(value, path, report)
-            if variables and unbuilt.ignorable:
+            if variables:
                 _warn(variables, unbuilt, path, report, warned)
             else:
                 message = f"{unbuilt.capability} not available yet"

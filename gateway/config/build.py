@@ -4,6 +4,7 @@ from ipaddress import ip_network
 
 from gateway.config.admin import build_admin
 from gateway.config.clerk import build_issuer
+from gateway.config.convex import review_convex
 from gateway.config.cors import build_cors
 from gateway.config.findings import Path, Report
 from gateway.config.identity import build_identity
@@ -28,6 +29,7 @@ def build(settings: Settings, report: Report) -> Config:
     issuer = build_issuer(settings.clerk, report, needed=needed)
     if not report.is_broken(("routes",)):
         review_routes(routes, report)
+        review_convex(routes, issuer.token_policy.audience if issuer else frozenset(), report)
         review_upstreams(upstreams, routes, report)
     public_url = report.tried(("public_url",), read_url, settings.public_url) if settings.public_url else None
     return Config(

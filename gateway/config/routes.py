@@ -3,6 +3,7 @@
 import re
 from typing import NamedTuple
 
+from gateway.config.convex import with_defaults
 from gateway.config.cors import build_cors, check_methods
 from gateway.config.findings import Path, Report, closest, did_you_mean
 from gateway.config.rates import build_rates, check_counted
@@ -57,14 +58,15 @@ def build_routes(settings: Settings, around: Surroundings, report: Report) -> tu
 
 def _route(section: RouteSection, name: str, path: Path, around: Surroundings, report: Report) -> Route | None:
     upstream = _upstream(section, path, around, report)
+    written, section = section.model_fields_set, with_defaults(section, upstream)
     paths = _paths(section, upstream, path, report)
     host = report.tried((*path, "host"), read_route_host, section.host) if section.host else None
     require = _requirement(section, path, report)
     cors = around.cors
-    if "cors" in section.model_fields_set:
+    if "cors" in written:
         cors = build_cors(section.cors, (*path, "cors"), report)
     check_methods(section.methods, (*path, "methods"), report)
-    _check_credentials(section, require, path, report)
+    _check_credentials(section, written, require, path, report)
     rates = build_rates(section.rate_limit, (*path, "rate_limit"), report)
     check_counted(rates, section.auth, (*path, "rate_limit"), report)
     if upstream is None or paths is None:
@@ -156,15 +158,18 @@ def _requirement(section: RouteSection, path: Path, report: Report) -> Requireme
     )
 
 
-def _check_credentials(section: RouteSection, require: Requirement, path: Path, report: Report) -> None:
+def _check_credentials(
+    section: RouteSection, written: set[str], require: Requirement, path: Path, report: Report
+) -> None:
     if "template" in section.token and not section.audience and not report.is_broken((*path, "audience")):
         message = "token: template needs an audience: a template's token is meant for somebody in particular"
-        report.error((*path, "token"), message, "Write audience: [NAME], as the template's aud claim has it")
+        at = "token" if "token" in written else "audience"
+        report.error((*path, at), message, "Write audience: [NAME], as the template's aud claim has it")
     if section.auth != "public":
         return
     if require.needs_principal:
         remedy = "Use auth: required (or optional), or leave require out"
         report.error((*path, "require"), "nobody is identified on a public route, so nothing can be required", remedy)
     for name in ("token", "audience", "allow_pending", "allow_impersonation"):
-        if name in section.model_fields_set:
+        if name in written:
             report.warning((*path, name), "means nothing on a public route, where no credential is read")

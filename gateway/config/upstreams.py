@@ -3,6 +3,7 @@
 import re
 from typing import NamedTuple
 
+from gateway.config.convex import is_convex, review_section
 from gateway.config.findings import Path, Report, dotted
 from gateway.config.parties import UpstreamSection
 from gateway.config.urls import Url, is_loopback, read_upstream
@@ -31,12 +32,14 @@ def build_upstreams(sections: dict[str, UpstreamSection], report: Report, *, own
                 report.warning(target.at, "is the gateway's own port: requests would go round in circles")
         _check_alike(targets, report)
         base = report.tried(path, read_prefix, targets[0].url.path) or ""
+        convex = is_convex(section)
+        review_section(section, path, report)
         built[name] = Upstream(
             name=name,
             endpoints=tuple(_endpoint(target) for target in targets),
             base_path=base.encode(),
-            preserve_host=section.host_header == "preserve",
-            identity=section.identity,
+            preserve_host=section.host_header == "preserve" and not convex,
+            identity=section.identity and not convex,
             forward_token=section.forward_token,
             connect_s=section.timeouts.connect_s,
             response_s=section.timeouts.response_s,
@@ -46,6 +49,8 @@ def build_upstreams(sections: dict[str, UpstreamSection], report: Report, *, own
             health=_health(section, path, report),
             max_connections=section.max_connections,
             max_pending=section.max_pending,
+            convex=convex,
+            allow_convex_admin=convex and section.allow_convex_admin,
         )
     return built
 

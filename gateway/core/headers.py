@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from gateway.core.balance import is_repeatable
+from gateway.core.convex import forwarding_lines
 from gateway.core.cors import TOKEN
 from gateway.core.credentials import may_forward_authorization, without_clerk_cookies
 from gateway.core.forwarding import TRACEPARENT, Trace
@@ -181,15 +182,26 @@ def _onward(header: Header, route: Route) -> bytes:
     upstream, seen, forwarded = route.upstream, header.seen, header.forwarding
     assert forwarded is not None
     host = header.authority if upstream.preserve_host and header.authority else upstream.endpoints[0].authority
-    pieces = [b" HTTP/1.1\r\nHost: ", host, *header.fields]
+    fields, lines = header.fields, forwarded.lines
+    if upstream.convex:
+        lines = forwarding_lines(forwarded)
+        if not upstream.allow_convex_admin:
+            fields = _without_extensions(fields)
+    pieces = [b" HTTP/1.1\r\nHost: ", host, *fields]
     if "cookie" in seen or "authorization" in seen:
         _add_credentials(pieces, seen, route)
-    pieces.append(forwarded.lines)
+    pieces.append(lines)
     if route.stripped:
         pieces += (b"\r\nX-Forwarded-Prefix: ", route.stripped)
     if header.peer.trusted and "tracestate" in seen and TRACEPARENT.fullmatch(seen.get("traceparent", b"")):
         pieces += (b"\r\ntracestate: ", seen["tracestate"])  # without the parent it belongs to it says nothing
     return b"".join(pieces)
+
+
+def _without_extensions(fields: list[bytes]) -> list[bytes]:
+    """Drop a WebSocket's offer of extensions: messages that are compressed cannot be judged."""
+    kept = [at for at in range(0, len(fields), 2) if folded(fields[at][2:-2].decode()) != "sec-websocket-extensions"]
+    return [piece for at in kept for piece in fields[at : at + 2]]
 
 
 def _add_credentials(pieces: list[bytes], seen: Mapping[str, bytes], route: Route) -> None:
@@ -200,7 +212,8 @@ def _add_credentials(pieces: list[bytes], seen: Mapping[str, bytes], route: Rout
         pieces += (b"\r\nCookie: ", cookie)
     if authorization is None:
         return
-    if route.forward_token or may_forward_authorization(authorization, was_read=route.auth != "public"):
+    keep = route.forward_token or route.upstream.convex  # Convex verifies the token itself
+    if keep or may_forward_authorization(authorization, was_read=route.auth != "public"):
         pieces += (b"\r\nAuthorization: ", authorization)
 
 

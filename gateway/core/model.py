@@ -154,6 +154,8 @@ class Upstream:
     health: HealthPolicy = field(default_factory=HealthPolicy)
     max_connections: int = 512  # to each endpoint; 0 = unlimited
     max_pending: int = 1024  # requests that wait for one of them
+    convex: bool = False  # see `core.convex`
+    allow_convex_admin: bool = False
 
 
 @dataclass(frozen=True, slots=True)

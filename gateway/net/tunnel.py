@@ -101,11 +101,11 @@ class Tunnel:
 
     def __init__(
         self, deadlines: Deadlines, client: tuple[asyncio.Transport, Lost], upstream: tuple[asyncio.Transport, Lost],
-        on_end: "Callable[[Tunnel], None]",
+        on_end: "Callable[[Tunnel], None]", client_half: "Callable[[Tunnel, asyncio.Transport, Lost], Half]" = Half,
     ) -> None:  # fmt: skip
         self._deadlines, self._on_end = deadlines, on_end
         self.deadline = 0.0  # none while both sides talk
-        self.client, self.upstream = Half(self, *client), Half(self, *upstream)
+        self.client, self.upstream = client_half(self, *client), Half(self, *upstream)
         self.client.other, self.upstream.other = self.upstream, self.client
 
     def start(self, head: bytes, *, early: bytes, behind: bytes) -> None:

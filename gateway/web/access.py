@@ -4,13 +4,15 @@ Most of a line stood in the line before: what a header, a route or a principal h
 """
 
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import orjson
 
 from gateway.core.model import Header, Principal
 from gateway.telemetry import printable
-from gateway.web.visit import Visit
+
+if TYPE_CHECKING:
+    from gateway.web.visit import Visit
 
 LINE: Final = (
     b'{"ts":"%b","level":"%b","event":"request","request_id":"%b","method":%b,"path":%b,"status":%d,"code":%b,"reason":%b,'
@@ -22,7 +24,7 @@ NULL: Final = b"null"
 NOBODY: Final = WHO % (NULL, NULL, NULL)
 
 
-def access_line(visit: Visit, ts: bytes, ended: float) -> bytes:
+def access_line(visit: "Visit", ts: bytes, ended: float) -> bytes:
     """Write the line of a request that was just answered, its end included; null for what was not known.
 
     `bytes_in` counts the body, `bytes_out` all that was sent, head and framing too.
@@ -45,7 +47,7 @@ def access_line(visit: Visit, ts: bytes, ended: float) -> bytes:
     )  # fmt: skip
 
 
-def _from_and_to(header: Header, visit: Visit) -> bytes:
+def _from_and_to(header: Header, visit: "Visit") -> bytes:
     route, ua = visit.route, header.seen.get("user-agent")
     return FROM_AND_TO % (
         _text(header.forwarding.client if header.forwarding else visit.address),

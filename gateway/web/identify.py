@@ -65,6 +65,17 @@ async def identify(deps: Deps, inbound: Inbound, route: Route) -> Identified | N
     return identified
 
 
+async def identify_token(deps: Deps, raw: bytes, route: Route) -> Identified:
+    """Say who is calling by a token alone, as a header of that route would. Raises as `identify`."""
+    issuer = deps.issuer
+    if issuer is None:
+        raise InvalidToken("token-invalid-issuer")
+    now, key = deps.now(), sha256(raw).digest()
+    identified = deps.verified.get(key, issuer.keys.generation, now) or await _judged(deps, issuer, raw, key, now)
+    admit(identified.principal, route.admission)
+    return identified
+
+
 def _check_origin(inbound: Inbound, route: Route, issuer: Issuer) -> None:
     cors, peer, forwarded = route.cors, inbound.header.peer, inbound.header.forwarding
     assert forwarded is not None

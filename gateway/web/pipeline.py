@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from gateway.core.convex import check_request
 from gateway.core.cors import answer_fields, is_preflight, preflight_fields
 from gateway.core.forwarding import forwarding, trace
 from gateway.core.headers import build_outbound
@@ -49,6 +50,8 @@ async def handle(deps: Deps, client: Visitor, inbound: Inbound) -> None:
         require_consent(route, path)  # 400 ambiguous
     if inbound.upgrade:
         client.check_upgrade()  # 503 draining
+    if route.upstream.convex:
+        check_request(inbound, route.upstream)  # 403: admin keys stay out, on public routes too
     if deps.rates is None:
         identified = client.identified = await identify(deps, inbound, route)  # 401, 503
     else:

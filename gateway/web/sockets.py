@@ -10,10 +10,12 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from gateway.core.model import Principal
 from gateway.core.upgrade import answer_lines, check_accepted
 from gateway.errors import BadUpstreamResponse
+from gateway.net.convex import Room
 from gateway.net.deadlines import Deadlines
-from gateway.net.tunnel import Lost, Tunnel
+from gateway.net.tunnel import Half, Lost, Tunnel
 from gateway.net.wire import Wire
 from gateway.web import respond
+from gateway.web.convex import client_half
 from gateway.web.upload import Upload
 
 if TYPE_CHECKING:
@@ -27,23 +29,29 @@ REVOKED = 4401, b"session-revoked"  # CONTRACT §4
 class Sockets:
     """The open tunnels and who is behind each."""
 
-    __slots__ = ("_deadlines", "_open", "_random_bits")
+    __slots__ = ("_deadlines", "_open", "_random_bits", "room")
 
     def __init__(self, deadlines: Deadlines, random_bits: Callable[[int], int]) -> None:
         self._deadlines, self._random_bits = deadlines, random_bits
         self._open: dict[Tunnel, Principal | None] = {}
+        self.room = Room(deadlines)
 
     def __len__(self) -> int:
         return len(self._open)
 
     def open(
         self, client: tuple[asyncio.Transport, Lost], upstream: tuple[asyncio.Transport, Lost],
-        principal: Principal | None,
+        principal: Principal | None, client_half: Callable[[Tunnel, asyncio.Transport, Lost], Half] = Half,
     ) -> Tunnel:  # fmt: skip
         """Make a tunnel between two transports, known until both are gone."""
-        tunnel = Tunnel(self._deadlines, client, upstream, self._forget)
+        tunnel = Tunnel(self._deadlines, client, upstream, self._forget, client_half)
         self._open[tunnel] = principal
         return tunnel
+
+    def bind(self, tunnel: Tunnel, principal: Principal | None) -> None:
+        """Note whose an open tunnel is from now on; None: nobody's."""
+        if tunnel in self._open:
+            self._open[tunnel] = principal
 
     def _forget(self, tunnel: Tunnel) -> None:
         self._open.pop(tunnel, None)
@@ -97,7 +105,7 @@ async def carry(visit: "Visit", connection: "Connection", wire: Wire) -> None:
     visit.answered, visit.status = True, wire.status
     tunnel = listener.sockets.open(
         (connection.transport, connection.connection_lost), (_taken_from(wire), wire.connection_lost),
-        visit.identified.principal if visit.identified else None,
+        visit.identified.principal if visit.identified else None, client_half(visit, listener),
     )  # fmt: skip
     early = connection.hand_over(tunnel.client)
     tunnel.upstream.transport.set_protocol(tunnel.upstream)

@@ -105,16 +105,6 @@ def test_a_section_half_from_the_environment_is_refused():
     assert (finding.key, finding.level) == ("listen.tls", "error")
 
 
-def test_convex_from_the_environment_is_refused_since_nothing_would_be_left():
-    finding = only(written(upstreams="{api: {url: '${UP}'}}"), {"UP": "https://x.convex.cloud"})
-    assert finding.level == "error"
-
-
-@pytest.mark.parametrize("host", ["convex.cloud.example.com", "notconvex.cloud", "example.com/x.convex.cloud"])
-def test_a_host_that_only_resembles_convex_is_an_upstream(host):
-    assert loaded(written(upstreams=f"{{api: {{url: https://{host}}}}}")).routes
-
-
 def test_one_target_is_as_good_as_a_url():
     config = loaded(written(upstreams="{api: {targets: [{url: http://10.0.0.1:81, weight: 1}]}}"))
     assert config.routes[0].upstream.endpoints[0].label == "10.0.0.1:81"

@@ -157,3 +157,10 @@ def test_a_pipe_is_not_read_again(tmp_path):
 def test_a_file_that_is_gone_says_so(tmp_path):
     with pytest.raises(Unreadable, match="No such file"):
         reload(str(tmp_path / "gone.yaml"), {})
+
+
+def test_the_convex_example_is_good():
+    environ = {"CLERK_PUBLISHABLE_KEY": KEY, "CONVEX_URL": "https://happy-otter-1.convex.cloud"}
+    config = load(str(CONFIG / "convex.example.yaml"), environ | {"CONVEX_SITE_URL": "http://convex.internal:3211"})
+    assert config.warnings == ()
+    assert all(route.upstream.convex for route in config.routes)

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
@@ -394,3 +395,39 @@ def test_what_goes_on_knows_whether_it_may_be_repeated(method, key, may):
     forwarding(request.header, TRUSTED)
     assert build_outbound(request, ROUTE, None, OURS).repeatable is may
     assert RULES.read([(b"Idempotency-Key", b"1")]).fields == [b"\r\nIdempotency-Key: ", b"1"]
+
+
+# Convex
+
+
+CONVEX = Upstream("convex", (Endpoint("h", 1, authority=b"otter.convex.cloud"),), preserve_host=False, convex=True)
+OFFERS = [b"\r\nSec-WebSocket-Extensions: ", b"e", b"\r\nAccept: ", b"*/*", b"\r\nsec_websocket.extensions: ", b"f"]
+
+
+def to_convex(upstream: Upstream, seen: dict[str, bytes], **changes: object) -> list[str]:
+    header = Header(OFFERS, seen, frozenset(), CLIENT, b"gw.example.com")
+    forwarding(header)
+    made = Inbound("GET", b"/x", "/x", header)
+    return head(made, Route("c", PathPattern.read("/*"), upstream, **changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("auth", ["public", "optional", "required"])
+def test_convex_gets_the_token_but_neither_host_nor_extensions_nor_clerks_cookies(auth):
+    seen = {"authorization": b"Bearer " + JWT, "cookie": b"__session=x; a=b"}
+    lines = to_convex(CONVEX, seen, auth=auth)
+    assert "Host: otter.convex.cloud" in lines
+    assert f"Authorization: Bearer {JWT.decode()}" in lines
+    assert "Cookie: a=b" in lines
+    assert [line for line in lines if "orwarded-" in line] == [
+        "X-Forwarded-For: 203.0.113.9", "X-Forwarded-Proto: http", "X-Forwarded-Port: 8080",
+    ]  # fmt: skip
+    assert not [line for line in lines if "xtensions" in line]
+    assert "Accept: */*" in lines
+
+
+def test_extensions_pass_where_messages_are_not_read():
+    lines = to_convex(replace(CONVEX, allow_convex_admin=True), {})
+    assert [line for line in lines if "xtensions" in line] == [
+        "Sec-WebSocket-Extensions: e", "sec_websocket.extensions: f",
+    ]  # fmt: skip
+    assert not [line for line in lines if "Host: gw" in line]

@@ -232,7 +232,7 @@ def test_nobody_ever_gets_more_than_was_promised(
 # --- which limits a request meets ------------------------------------------------------------------------------------
 
 
-UPSTREAM = Upstream("api", Endpoint("127.0.0.1", 1))
+UPSTREAM = Upstream("api", (Endpoint("127.0.0.1", 1),))
 ONE = Rate.read("1/h")
 
 

@@ -77,3 +77,21 @@ def test_a_socket_is_forgotten_once_both_sides_are_gone() -> None:
     tunnel.upstream.connection_lost(None)
     assert len(house.sockets) == 3
     assert house.sockets.revoke(session="sess_1") == 0
+
+
+def test_a_socket_that_is_bound_to_another_is_no_longer_the_first_ones() -> None:
+    house = House()
+    house.sockets.bind(house.tunnels["nobody"], principal("user_9", "sess_9"))
+    house.sockets.bind(house.tunnels["one"], None)
+    assert house.sockets.revoke(session="sess_1") == 0
+    assert house.sockets.revoke(user="user_9") == 1
+    assert house.clients["nobody"].written == REVOKED
+
+
+def test_a_socket_that_is_gone_is_not_bound() -> None:
+    house = House()
+    tunnel = house.tunnels["one"]
+    tunnel.client.connection_lost(None)
+    tunnel.upstream.connection_lost(None)
+    house.sockets.bind(tunnel, principal("user_9", "sess_9"))
+    assert len(house.sockets) == 3
