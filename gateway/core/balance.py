@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-# RFC 9110 §9.2.2; QUERY: RFC 10008.
+# Methods that may be repeated unasked: RFC 9110 §9.2.2; QUERY: RFC 10008.
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "QUERY"})
 SLOW_START_S = 10.0  # until an endpoint that is back has its full share again
 SLOW_START_SHARE = 0.1  # with which it begins
@@ -210,11 +210,6 @@ class Budget:
             return False
         self._retries += 1
         return True
-
-
-def is_repeatable(method: str, *, has_key: bool) -> bool:
-    """Say whether a request may be sent twice: an idempotent method, or a client that gave it an idempotency key."""
-    return has_key or method in IDEMPOTENT
 
 
 def invites_retry(head: Iterable[bytes]) -> bool:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from gateway.core.balance import is_repeatable
+from gateway.core.balance import IDEMPOTENT
 from gateway.core.convex import forwarding_lines
 from gateway.core.cors import TOKEN
 from gateway.core.credentials import may_forward_authorization, without_clerk_cookies
@@ -147,12 +147,11 @@ class Outbound(NamedTuple):
     head: bytes  # without the empty line
     route: Route
     upgrade: bool = False
-    repeatable: bool = False  # see `balance.is_repeatable`
+    repeatable: bool = False  # an idempotent method, or a client that gave it an idempotency key
 
     def head_for(self, endpoint: Endpoint) -> bytes:
         """Give the head as this endpoint gets it: with its own Host, where the upstream's is asked for."""
-        upstream = self.route.upstream
-        if upstream.preserve_host or endpoint.authority == upstream.endpoints[0].authority:
+        if self.route.upstream.preserve_host:
             return self.head
         line, _, rest = self.head.partition(b"\r\n")
         return b"%b\r\nHost: %b\r\n%b" % (line, endpoint.authority, rest.partition(b"\r\n")[2])
@@ -173,7 +172,7 @@ def build_outbound(inbound: Inbound, route: Route, identified: Identified | None
     if inbound.upgrade:
         # Not remembered with the header, which cannot know whether it upgrades.
         head += request_lines(header.seen.get("sec-websocket-protocol"))
-    repeatable = is_repeatable(inbound.method, has_key="idempotency-key" in header.seen)
+    repeatable = inbound.method in IDEMPOTENT or "idempotency-key" in header.seen
     return Outbound(inbound.method, head, route, inbound.upgrade, repeatable)
 
 

@@ -28,7 +28,7 @@ END_OF_HEAD = b"\r\n\r\n"
 
 
 class ConnectionWentAway(BadUpstreamResponse):
-    """A connection that was kept is gone before an answer began, which says nothing of its endpoint."""
+    """A kept connection is gone before an answer began: that says nothing of its endpoint and is worth another try."""
 
 
 class Answer(Protocol):
@@ -133,54 +133,26 @@ async def _attempt(
     balancer: Balancer, pool: Pool, client: Client, outbound: Outbound, *, made: int
 ) -> GatewayError | None:
     """Put the request to one endpoint: None once the exchange is over, a failure where one more try is granted."""
+    upload, route, standing = client.upload, outbound.route, pool.standing
     wire = pool.take() if made == 1 else None  # another try is not to be lost to another connection that went away
+    pump: asyncio.Task[None] | None = None
     client.endpoint = pool.label
-    probe = pool.standing.began()
+    probe = standing.began()
     try:
-        wire = wire or await pool.connect(outbound.route.connect_s)
-        return await _exchange(balancer, pool, wire, client, outbound, made=made)
-    except (UpstreamRefused, UpstreamTimeout, BadUpstreamResponse) as fault:
-        # Who answers nonsense, or breaks off, is there: a request that always does this to it must not take it away.
-        if wire is not None and (wire.got_bytes or wire.stale):
-            raise
-        balancer.failed(pool, fault)
-        hung = wire is not None and isinstance(fault, UpstreamTimeout)
-        if hung or not _may_repeat(balancer, outbound, client.upload, made, sent=wire is not None):
-            raise
-        return fault
-    finally:
-        pool.standing.ended(probe=probe)
-
-
-def _may_repeat(balancer: Balancer, outbound: Outbound, upload: Upload, made: int, *, sent: bool) -> bool:
-    """Take leave to send the request once more; what was never sent may be repeated whatever its method."""
-    return (
-        made <= balancer.upstream.retries.attempts
-        and (outbound.repeatable or not sent)
-        and upload.replayable
-        and balancer.budget.spend()
-    )
-
-
-async def _exchange(
-    balancer: Balancer, pool: Pool, wire: Wire, client: Client, outbound: Outbound, *, made: int
-) -> GatewayError | None:
-    """Send the request on this connection and relay the answer; a failure where it may be sent again."""
-    route, upload = outbound.route, client.upload
-    data = outbound.head_for(pool.endpoint) + upload.framing + END_OF_HEAD
-    if upload.whole:
-        data += upload.whole
-    answered = wire.send(data, is_head=outbound.method == "HEAD", response_s=route.response_s, upgrade=outbound.upgrade)
-    pump = None if upload.whole is not None else _start_pump(upload, wire, route)
-    try:
+        if wire is None:
+            wire = await pool.connect(route.connect_s)
+        data = outbound.head if balancer.same_host else outbound.head_for(pool.endpoint)
+        data += upload.framing + END_OF_HEAD + (upload.whole or b"")
+        is_head = outbound.method == "HEAD"
+        answered = wire.send(data, is_head=is_head, response_s=route.response_s, upgrade=outbound.upgrade)
+        if upload.whole is None:
+            pump = _start_pump(upload, wire, route)
         await answered
         if wire.fault is not None:
-            if wire.stale and outbound.repeatable and upload.replayable:
-                return ConnectionWentAway(detail=wire.fault.detail)
             raise wire.fault
-        if pool.standing.failures:
+        if standing.failures:
             balancer.answered(pool)
-        if wire.status == 503 and invites_retry(wire.head) and _may_repeat(balancer, outbound, upload, made, sent=True):
+        if wire.status == 503 and invites_retry(wire.head) and _may_repeat(balancer, outbound, upload, made):
             return NoHealthyEndpoint(detail=f"{pool.label} answered 503")
         if wire.status == 101:
             pool.let_go(wire)
@@ -188,14 +160,52 @@ async def _exchange(
         elif _begin(wire, client):
             await _relay(wire, client, route)
         return None
+    except (UpstreamRefused, UpstreamTimeout, BadUpstreamResponse) as fault:
+        return _failure(balancer, pool, wire, fault, outbound, upload, made)
     finally:
         client.wire = None
-        if pump is not None and not pump.done():
+        standing.ended(probe=probe)
+        if pump is not None and wire is not None and not pump.done():
             wire.keep = False  # the rest of the request would be read as the next one
             pump.cancel()
-        pool.give_back(wire)
+        if wire is not None:
+            pool.give_back(wire)
         if pump is not None:
             await asyncio.wait((pump,))
+
+
+def _failure(
+    balancer: Balancer,
+    pool: Pool,
+    wire: Wire | None,
+    fault: GatewayError,
+    outbound: Outbound,
+    upload: Upload,
+    made: int,
+) -> GatewayError:
+    """Judge why an endpoint did not answer, and give that back where one more try is granted; raises it elsewhere."""
+    if wire is not None and wire.stale:
+        if not (outbound.repeatable and upload.replayable):
+            raise fault
+        return ConnectionWentAway(detail=fault.detail)
+    if wire is not None and wire.got_bytes:
+        # Who answers nonsense, or breaks off, is there: a request that always does this to it must not take it away.
+        raise fault
+    balancer.failed(pool, fault)
+    hung = wire is not None and isinstance(fault, UpstreamTimeout)
+    if hung or not _may_repeat(balancer, outbound, upload, made, sent=wire is not None):
+        raise fault
+    return fault
+
+
+def _may_repeat(balancer: Balancer, outbound: Outbound, upload: Upload, made: int, *, sent: bool = True) -> bool:
+    """Take leave to send the request once more; what was never sent may be repeated whatever its method."""
+    return (
+        made <= balancer.upstream.retries.attempts
+        and (outbound.repeatable or not sent)
+        and upload.replayable
+        and balancer.budget.spend()
+    )
 
 
 def _begin(wire: Wire, client: Client) -> bool:

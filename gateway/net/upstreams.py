@@ -18,7 +18,8 @@ class Balancer:
     """An upstream's endpoints, each with its connections and its standing."""
 
     __slots__ = (
-        "_checks", "_deadlines", "_knocking", "_on_event", "_only", "_rng", "budget", "pools", "retried", "upstream",
+        "_checks", "_deadlines", "_knocking", "_on_event", "_only", "_rng", "budget", "pools", "retried", "same_host",
+        "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -28,6 +29,8 @@ class Balancer:
         self.upstream, self.pools = upstream, pools
         self.budget = Budget(upstream.retries)
         self.retried = 0  # requests that were tried again
+        # One head does for all of them (`Outbound.head_for`).
+        self.same_host = upstream.preserve_host or len({end.authority for end in upstream.endpoints}) == 1
         self._deadlines, self._on_event, self._rng = deadlines, on_event, rng
         self._only = pools[0] if len(pools) == 1 else None
         self._knocking = Knocking(deadlines, self._changed)
@@ -44,7 +47,8 @@ class Balancer:
         """
         now, only = self._deadlines.now, self._only
         if only is not None:
-            if only.standing.may_take(now):
+            standing = only.standing
+            if (standing.well and not standing.open_until) or standing.may_take(now):
                 return only
         elif chosen := self._chosen(besides, now):
             return chosen

@@ -18,7 +18,6 @@ from gateway.core.balance import (
     Standing,
     choose,
     invites_retry,
-    is_repeatable,
     pause_s,
 )
 
@@ -275,18 +274,6 @@ def test_retries_never_exceed_what_two_windows_of_requests_allow(steps):
         asked += requests
         spent += sum(budget.spend() for _ in range(retries))
     assert spent <= asked * 0.2 + LEAST_RETRIES_PER_S * WINDOW_S * (now / (WINDOW_S / 2) + 1)
-
-
-@pytest.mark.parametrize(
-    ("method", "has_key", "may"),
-    [
-        ("GET", False, True), ("HEAD", False, True), ("OPTIONS", False, True), ("PUT", False, True),
-        ("DELETE", False, True), ("QUERY", False, True), ("POST", False, False), ("PATCH", False, False),
-        ("get", False, False), ("BREW", False, False), ("POST", True, True), ("PATCH", True, True),
-    ],
-)  # fmt: skip
-def test_only_idempotent_methods_and_those_with_a_key_may_be_repeated(method: str, has_key: bool, may: bool):
-    assert is_repeatable(method, has_key=has_key) is may
 
 
 @pytest.mark.parametrize(

@@ -389,7 +389,14 @@ def test_another_endpoint_gets_its_own_host_where_that_is_asked_for(preserve, ho
     assert made.head_for(ends[1]) == b"GET /a HTTP/1.1\r\nHost: %b\r\nHost-Of: x" % host
 
 
-@pytest.mark.parametrize(("method", "key", "may"), [("GET", False, True), ("POST", False, False), ("POST", True, True)])
+@pytest.mark.parametrize(
+    ("method", "key", "may"),
+    [
+        ("GET", False, True), ("HEAD", False, True), ("OPTIONS", False, True), ("PUT", False, True),
+        ("DELETE", False, True), ("QUERY", False, True), ("POST", False, False), ("PATCH", False, False),
+        ("get", False, False), ("BREW", False, False), ("POST", True, True), ("PATCH", True, True),
+    ],
+)  # fmt: skip
 def test_what_goes_on_knows_whether_it_may_be_repeated(method, key, may):
     request = inbound(seen={"idempotency-key": b"1"} if key else {})._replace(method=method)
     forwarding(request.header, TRUSTED)
