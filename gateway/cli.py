@@ -56,12 +56,14 @@ def _loaded(load: Any) -> "Config":
 
 
 def _serve(config: "Config") -> None:
+    from gateway.ops.descriptors import make_room
     from gateway.ops.memory import keep_buffers
     from gateway.web.app import Gateway
 
     async def serve() -> None:
         keep_buffers()
         gateway = Gateway(config)
+        make_room(config.limits.connections, gateway.log.event)
         starting = asyncio.ensure_future(gateway.start())
         _stop_on_signals(gateway, starting)
         try:

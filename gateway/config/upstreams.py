@@ -4,6 +4,7 @@ import re
 
 from gateway.config.findings import Path, Report
 from gateway.config.parties import UpstreamSection
+from gateway.config.tls import build_upstream_tls
 from gateway.config.urls import Url, is_loopback, read_upstream
 from gateway.core.model import Endpoint, Upstream
 from gateway.core.routing import PathPattern
@@ -37,6 +38,7 @@ def build_upstreams(sections: dict[str, UpstreamSection], report: Report, *, own
             connect_s=section.timeouts.connect_s,
             response_s=section.timeouts.response_s,
             idle_s=section.timeouts.idle_s,
+            tls=build_upstream_tls(section.tls, (*path, "tls"), report, is_used=url.scheme == "https"),
         )
     return built
 

@@ -2,12 +2,12 @@
 
 import asyncio
 import ssl
-from functools import cache
 from ipaddress import ip_address
 
-from gateway.core.model import Endpoint, Upstream
+from gateway.core.model import Endpoint, Upstream, UpstreamTls
 from gateway.errors import UpstreamRefused, UpstreamTimeout
 from gateway.net.deadlines import Deadlines
+from gateway.net.tls import Contexts, reason_of
 from gateway.net.wire import Wire
 
 # Node and uvicorn close an idle connection after 5 s; one that is dropped before cannot be lost to that race.
@@ -17,11 +17,11 @@ IDLE_S = 4.0
 class Pool:
     """Connections to one endpoint; the last one used is the next one taken, so that spare ones grow old and go."""
 
-    __slots__ = ("_deadlines", "_idle", "_open", "endpoint", "label")
+    __slots__ = ("_contexts", "_deadlines", "_idle", "_open", "_tls", "endpoint", "label")
 
-    def __init__(self, endpoint: Endpoint, deadlines: Deadlines) -> None:
+    def __init__(self, endpoint: Endpoint, deadlines: Deadlines, contexts: Contexts, tls: UpstreamTls) -> None:
         self.endpoint, self.label = endpoint, endpoint.label
-        self._deadlines = deadlines
+        self._deadlines, self._contexts, self._tls = deadlines, contexts, tls
         self._idle: list[Wire] = []
         self._open: set[Wire] = set()
 
@@ -41,11 +41,13 @@ class Pool:
             UpstreamTimeout: it took longer than `within_s`.
         """
         endpoint = self.endpoint
-        tls = _tls() if endpoint.tls else None
         wire = Wire(self._deadlines, self._lost)
+        context, name = self._secured()
         try:
             async with asyncio.timeout(within_s):
-                await asyncio.get_running_loop().create_connection(lambda: wire, endpoint.host, endpoint.port, ssl=tls)
+                await asyncio.get_running_loop().create_connection(
+                    lambda: wire, endpoint.host, endpoint.port, ssl=context, server_hostname=name
+                )
         except TimeoutError as error:
             wire.give_up()
             raise UpstreamTimeout(detail=f"{endpoint.label}: no connection within {within_s:g} s") from error
@@ -58,6 +60,15 @@ class Pool:
         if not wire.lost:
             self._open.add(wire)
         return wire
+
+    def _secured(self) -> tuple[ssl.SSLContext | None, str | None]:
+        """Give what a connection to the endpoint is secured with, and the name to ask for."""
+        if not self.endpoint.tls:
+            return None, None
+        try:
+            return self._contexts.client(self._tls).context, self._tls.server_name or self.endpoint.host
+        except (OSError, ValueError) as error:  # its files were good when the gateway started
+            raise UpstreamRefused(detail=f"{self.label}: {reason_of(error)}") from error
 
     def _refuse_link_local(self, wire: Wire) -> None:
         # A name that resolves to 169.254.169.254 would hand a cloud's machine credentials to whoever can ask a route.
@@ -89,25 +100,20 @@ def is_link_local(address: str) -> bool:
     return (getattr(ip, "ipv4_mapped", None) or ip).is_link_local
 
 
-@cache
-def _tls() -> ssl.SSLContext:
-    return ssl.create_default_context()
-
-
 class Upstreams:
     """One pool per upstream."""
 
-    __slots__ = ("_deadlines", "_pools")
+    __slots__ = ("_contexts", "_deadlines", "_pools")
 
-    def __init__(self, deadlines: Deadlines) -> None:
-        self._deadlines = deadlines
+    def __init__(self, deadlines: Deadlines, contexts: Contexts) -> None:
+        self._deadlines, self._contexts = deadlines, contexts
         self._pools: dict[str, Pool] = {}
 
     def pool(self, upstream: Upstream) -> Pool:
         """Give the pool of the upstream's endpoint."""
         pool = self._pools.get(upstream.name)
         if pool is None:
-            pool = self._pools[upstream.name] = Pool(upstream.endpoint, self._deadlines)
+            pool = self._pools[upstream.name] = Pool(upstream.endpoint, self._deadlines, self._contexts, upstream.tls)
         return pool
 
     def close(self) -> None:

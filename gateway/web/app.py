@@ -13,14 +13,15 @@ from gateway.core.headers import FieldRules
 from gateway.core.routing import RouteTable
 from gateway.net.deadlines import Deadlines
 from gateway.net.jwks import KeySource, RemoteKeys, StaticKeys
+from gateway.net.tls import Contexts
 from gateway.net.upstreams import Upstreams
 from gateway.telemetry import LineWriter, Log, standard_output
+from gateway.web.accept import Acceptor, listen
 from gateway.web.deps import Deps, Issuer, VerifiedTokens
 from gateway.web.listener import Listener
 from gateway.web.local import PATHS, own_application
 
 FIRST_KEYS_S = 5.0  # then it listens without: public routes work, `/readyz` says 503
-BACKLOG = 4096
 
 
 class Gateway:
@@ -41,11 +42,12 @@ class Gateway:
         self.log = Log(self._writer, form=logs.format, level=logs.level, access=logs.access)
         self.deadlines = Deadlines(monotonic)
         self._monotonic, self._first_keys_s = monotonic, first_keys_s
-        self._upstreams = Upstreams(self.deadlines)
+        self._contexts = Contexts(self.log.event)
+        self._upstreams = Upstreams(self.deadlines, self._contexts)
         self._session: aiohttp.ClientSession | None = None
         self._keys: KeySource | None = None
         self._own: web.AppRunner | None = None
-        self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
         self._stopped = asyncio.Event()
         self.listener: Listener
 
@@ -69,13 +71,27 @@ class Gateway:
             self._deps(), self._own.server, limits=config.limits, deadlines=self.deadlines, log=self.log,
             clock=time.perf_counter,
         )  # fmt: skip
-        self.deadlines.on_sweep(self.listener.count_unread)
-        self.deadlines.on_sweep(self.log.flush)
+        await self._listen()
+        for each in (self.listener.free_places, self.listener.count_unread, self._contexts.look, self.log.flush):
+            self.deadlines.on_sweep(each)
         self.deadlines.start()
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self.listener, config.host, config.port, backlog=BACKLOG)
-        self.listener.port = self._server.sockets[0].getsockname()[1]
-        self.log.event("listening", host=config.host, port=self.port, routes=len(config.routes), source=config.source)
+        self.log.event(
+            "listening",
+            host=config.host,
+            port=self.port,
+            tls=config.tls is not None,
+            routes=len(config.routes),
+            source=config.source,
+        )
+
+    async def _listen(self) -> None:
+        config = self._config
+        tls = self._contexts.server(config.tls) if config.tls else None
+        sockets = await listen(config.host, config.port)
+        self.listener.port = sockets[0].getsockname()[1]
+        self._acceptor = Acceptor(self.listener, sockets, tls=tls, log=self.log)
+        self.deadlines.on_sweep(self._acceptor.sweep)
+        self._acceptor.open()
 
     async def _first_keys(self) -> KeySource | None:
         issuer = self._config.issuer
@@ -127,8 +143,8 @@ class Gateway:
         self.log.event("draining", drain_s=config.drain_s)
         if config.drain_delay_s:
             await asyncio.sleep(config.drain_delay_s)
-        if self._server is not None:
-            self._server.close()
+        if self._acceptor is not None:
+            await self._acceptor.close()
         finished = await self.listener.drain(config.drain_s)
         self.log.event("stopped", level="info" if finished else "warning", all_finished=finished)
         await self.close()
@@ -136,6 +152,8 @@ class Gateway:
 
     async def close(self) -> None:
         """Release everything, in reverse; also what a start that failed had got."""
+        if self._acceptor is not None:
+            await self._acceptor.close()
         self.deadlines.stop()
         self._upstreams.close()
         if self._own is not None:

@@ -46,7 +46,8 @@ class Connection(RequestHandler):
     """A client connection: one request after the other, each a `Visit`."""
 
     __slots__ = (
-        "_head", "_head_bytes", "_last", "_phase", "_position", "closing", "deadline", "listener", "peer", "visit",
+        "_head", "_head_bytes", "_last", "_phase", "_position", "closing", "deadline", "listener", "peer", "spare",
+        "visit",
     )  # fmt: skip
 
     def __init__(self, listener: "Listener", **settings: Any) -> None:
@@ -55,6 +56,7 @@ class Connection(RequestHandler):
         self.peer = Peer("", trusted=False, scheme="http", port=0)
         self._phase, self.deadline = NEW, 0.0
         self.closing = False  # once this request is answered
+        self.spare = False  # no place for it, but for a question how the gateway is (`Listener.opened`)
         self._position = Position()
         self._head_bytes = 0  # of a head that did not come in one piece
         self.visit: Visit | None = None
@@ -71,11 +73,10 @@ class Connection(RequestHandler):
         trusted = bool(address) and is_trusted(address, listener.deps.trusted_proxies)
         scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self.peer = Peer(address.removeprefix("::ffff:"), trusted, scheme, listener.port)
-        self.deadline = listener.after(listener.limits.header_read_s)
-        has_room = listener.opened(self, self.peer.address)
+        is_welcome = listener.opened(self, self.peer.address)
         # Python 3.12 runs `start()` within this call, so everything it needs is set before.
         super().connection_made(transport)
-        if not has_room:
+        if not is_welcome:
             self._turn_away(Overloaded())
 
     def data_received(self, data: bytes) -> None:  # noqa: D102
@@ -189,6 +190,11 @@ class Connection(RequestHandler):
         self.listener.log_request(visit)
         self._linger()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for its next request."""
+        return self._phase is IDLE
+
     def drain(self) -> None:
         """Finish what runs and take nothing more."""
         self.closing = True
@@ -231,6 +237,7 @@ class Connection(RequestHandler):
         self._phase, self.deadline = BUSY, 0.0
         listener = self.listener
         visit = self.visit = Visit(self)
+        visit.spare = self.spare
         try:
             await handle(listener.deps, visit, self._read(visit, message, payload))
         except GatewayError as error:
