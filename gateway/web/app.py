@@ -76,13 +76,9 @@ class Gateway:
             self.deadlines.on_sweep(each)
         self.deadlines.start()
         self.log.event(
-            "listening",
-            host=config.host,
-            port=self.port,
-            tls=config.tls is not None,
-            routes=len(config.routes),
+            "listening", host=config.host, port=self.port, tls=config.tls is not None, routes=len(config.routes),
             source=config.source,
-        )
+        )  # fmt: skip
 
     async def _listen(self) -> None:
         config = self._config

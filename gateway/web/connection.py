@@ -198,8 +198,10 @@ class Connection(RequestHandler):
     def drain(self) -> None:
         """Finish what runs and take nothing more."""
         self.closing = True
-        if self._phase in (IDLE, NEW):
+        if self._phase is IDLE:
             self._hang_up()
+        elif self._phase is NEW:  # its request is on its way, or it is one that a browser keeps ready
+            self.deadline = min(self.deadline, self.listener.after(LINGER_S))
 
     # --- the loop over requests --------------------------------------------------------------------------------------
 

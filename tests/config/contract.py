@@ -99,7 +99,6 @@ drain_delay_s: 0
 
 # Dotted key, and a value for it in YAML that asks for something.
 ASKING = (
-    ("listen.tls", "{cert: cert.pem, key: key.pem}"),
     ("admin.port", "9901"),
     ("admin.token", "correct-horse"),
     ("workers", "2"),
@@ -130,11 +129,6 @@ ASKING = (
     ("upstreams.api.breaker", "{failures: 3}"),
     ("upstreams.api.max_connections", "512"),
     ("upstreams.api.max_pending", "1024"),
-    ("upstreams.api.tls.verify", "false"),
-    ("upstreams.api.tls.ca", "ca.pem"),
-    ("upstreams.api.tls.client_cert", "client.pem"),
-    ("upstreams.api.tls.client_key", "client.key"),
-    ("upstreams.api.tls.server_name", "api.internal"),
     ("upstreams.api.allow_convex_admin", "true"),
     ("upstreams.api.webhooks", '{events: ["user.*"], secret: whsec_abcdefgh}'),
     ("routes.0.token", "api_key"),

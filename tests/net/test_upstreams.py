@@ -1,7 +1,6 @@
 """Pools: what is kept, what is taken, and what cannot be connected to."""
 
 import asyncio
-import datetime
 import os
 import socket
 import ssl
@@ -10,16 +9,14 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.x509.oid import NameOID
 
-from gateway.core.model import Endpoint, Upstream
+from gateway.core.model import Endpoint, ListenTls, Upstream, UpstreamTls
 from gateway.errors import UpstreamRefused, UpstreamTimeout
 from gateway.net.deadlines import Deadlines
+from gateway.net.tls import Contexts, server_context
 from gateway.net.upstreams import Pool, Upstreams, is_link_local
 from gateway.net.wire import Wire
-from tests.fakes.clerk import rsa_key
+from tests.fakes.certificates import authority
 from tests.fakes.upstream import Echo, ScriptedUpstream
 
 
@@ -29,8 +26,18 @@ async def upstream() -> AsyncIterator[ScriptedUpstream]:
         yield started
 
 
-def pool(port: int, *, host: str = "127.0.0.1", tls: bool = False) -> Pool:
-    return Pool(Endpoint(host, port, tls), Deadlines(time.monotonic))
+def pool(port: int, *, host: str = "127.0.0.1", tls: UpstreamTls | None = None) -> Pool:
+    endpoint = Endpoint(host, port, tls is not None)
+    return Pool(endpoint, Deadlines(time.monotonic), Contexts(lambda *_, **__: None), tls or UpstreamTls())
+
+
+def trusting(folder: Path) -> UpstreamTls:
+    return UpstreamTls(ca=authority().write(folder))
+
+
+def served_by(folder: Path, *names: str) -> ssl.SSLContext:
+    pair = authority().issue(*names).write(folder, "upstream")
+    return server_context(ListenTls(pair.cert, pair.key))
 
 
 async def exchange(pool: Pool) -> object:
@@ -72,7 +79,7 @@ async def test_a_connection_that_goes_away_while_idle_is_forgotten(upstream: Scr
 
 
 async def test_close_drops_every_connection(upstream: ScriptedUpstream) -> None:
-    upstreams = Upstreams(Deadlines(time.monotonic))
+    upstreams = Upstreams(Deadlines(time.monotonic), Contexts(lambda *_, **__: None))
     api = Upstream("api", Endpoint("127.0.0.1", upstream.port))
     assert upstreams.pool(api) is upstreams.pool(api)
     kept = upstreams.pool(api)
@@ -100,32 +107,23 @@ async def test_a_connection_that_takes_too_long_is_a_time_out(upstream: Scripted
         await pool(upstream.port).connect(0)
 
 
-def self_signed(folder: Path) -> ssl.SSLContext:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(rsa_key().public_key())
-        .serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
-        .sign(rsa_key(), hashes.SHA256())
-    )  # fmt: skip
-    plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    key = rsa_key().private_bytes(serialization.Encoding.PEM, *plain)
-    (folder / "both.pem").write_bytes(key + certificate.public_bytes(serialization.Encoding.PEM))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "both.pem")
-    return context
-
-
 async def test_a_certificate_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
     async def accept(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=self_signed(tmp_path))
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=served_by(tmp_path, "127.0.0.1"))
     port = server.sockets[0].getsockname()[1]
     with pytest.raises(UpstreamRefused, match="upstream_unreachable") as refused:
-        await pool(port, tls=True).connect(5)
+        await pool(port, tls=UpstreamTls()).connect(5)
     assert "certificate" in (refused.value.detail or "").lower()
     server.close()
+
+
+async def test_without_its_authoritys_file_an_upstream_is_not_called_at_all(upstream: ScriptedUpstream) -> None:
+    with pytest.raises(UpstreamRefused) as refused:
+        await pool(upstream.port, tls=UpstreamTls(ca="/nowhere/ca.pem")).connect(5)
+    assert refused.value.detail == f"127.0.0.1:{upstream.port}: No such file or directory"
+    assert upstream.connections == 0
 
 
 async def test_a_connection_that_is_just_closing_is_not_taken(upstream: ScriptedUpstream) -> None:
@@ -204,9 +202,7 @@ async def test_a_connection_that_ends_up_link_local_is_dropped_unused(monkeypatc
 
 
 @pytest.mark.parametrize("says_goodbye", [True, False], ids=["closed", "cut"])
-async def test_under_tls_only_a_closure_alert_ends_a_body_without_a_length(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says_goodbye: bool
-) -> None:
+async def test_under_tls_only_a_closure_alert_ends_a_body_without_a_length(tmp_path: Path, says_goodbye: bool) -> None:
     async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -222,9 +218,8 @@ async def test_under_tls_only_a_closure_alert_ends_a_body_without_a_length(
         def body(self, data: bytes) -> None: ...
 
     asked = asyncio.Event()
-    server = await asyncio.start_server(half, "127.0.0.1", 0, ssl=self_signed(tmp_path))
-    monkeypatch.setattr("gateway.net.upstreams._tls", lambda: _trusting())
-    wire = await pool(server.sockets[0].getsockname()[1], tls=True).connect(5)
+    server = await asyncio.start_server(half, "127.0.0.1", 0, ssl=served_by(tmp_path, "127.0.0.1"))
+    wire = await pool(server.sockets[0].getsockname()[1], tls=trusting(tmp_path)).connect(5)
     await wire.send(b"GET / HTTP/1.1\r\n\r\n", is_head=False, response_s=5)
     ended = wire.relay(Nobody(), idle_s=5)
     asked.set()
@@ -233,9 +228,3 @@ async def test_under_tls_only_a_closure_alert_ends_a_body_without_a_length(
     server.close()
     # RFC 9112 §9.8: without the alert somebody on the way may have cut it off.
     assert (wire.fault is None) is says_goodbye
-
-
-def _trusting() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
