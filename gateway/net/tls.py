@@ -11,12 +11,7 @@ ALPN: Final = ["http/1.1"]
 # For TLS 1.2: forward secrecy and authenticated encryption (RFC 9325 §4.2); 1.3 has nothing else.
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 LOOK_EVERY: Final = 4  # sweeps
-WHY: Final = {
-    "KEY_VALUES_MISMATCH": "certificate and key do not belong together",
-    "KEY_TYPE_MISMATCH": "certificate and key do not belong together",
-    "NO_START_LINE": "not PEM",
-    "NO_CERTIFICATE_OR_CRL_FOUND": "no certificate in it",
-}
+MISMATCHES: Final = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"})
 
 Stamp = tuple[tuple[int, ...] | None, ...]
 OnEvent = Callable[..., None]
@@ -112,7 +107,8 @@ def _stamp(file: str) -> tuple[int, ...] | None:
 def reason_of(error: OSError | ValueError) -> str:
     """Say in words why a certificate or key could not be used."""
     if isinstance(error, ssl.SSLError):
-        return WHY.get(error.reason or "", error.reason or "not a certificate or key")
+        reason = getattr(error, "reason", None) or "no certificate or key in PEM form"
+        return "certificate and key do not belong together" if reason in MISMATCHES else reason
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     return str(error)

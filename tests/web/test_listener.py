@@ -10,7 +10,6 @@ from gateway.web.listener import UNREAD_PER_SWEEP
 from tests.fakes.gateway import APP, Running, gateway, read_answer
 from tests.fakes.upstream import Echo, ScriptedUpstream
 
-
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
 PAGE = b"GET /public/x HTTP/1.1\r\nHost: a\r\nOrigin: " + APP.encode() + b"\r\n\r\n"
 PREFLIGHT = PAGE.replace(b"GET", b"OPTIONS").replace(b"\r\n\r\n", b"\r\nAccess-Control-Request-Method: GET\r\n\r\n")

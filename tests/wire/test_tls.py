@@ -2,9 +2,10 @@
 
 import asyncio
 import os
+import shutil
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ async def test_requests_are_served_and_known_to_be_https(pair: Pair, version: ss
 
 async def test_older_versions_are_refused(pair: Pair) -> None:
     context = authority().trusted()
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
     context.set_ciphers("ALL:@SECLEVEL=0")
     async with secured(pair, 1, trusting=context) as running:
@@ -195,11 +196,12 @@ async def test_a_new_certificate_is_the_next_clients_and_open_connections_live_o
 async def test_a_pair_that_does_not_match_changes_nothing_until_it_does(pair: Pair, tmp_path: Path) -> None:
     async with secured(pair, 1) as running:
         before, newer = der(pair), authority().issue(NAME)
-        Path(pair.cert).write_bytes(newer.cert)
+        newer.write(tmp_path, "newer")
+        shutil.copy(tmp_path / "newer.pem", pair.cert)
         await look(running)
         await look(running)
         assert await shown(running) == before
-        Path(pair.key).write_bytes(newer.key)
+        shutil.copy(tmp_path / "newer.key", pair.key)
         await look(running)
         assert await shown(running) == der(pair) != before
         told = [line for line in await running.logged() if line["event"].startswith("certificate")]
@@ -225,9 +227,8 @@ async def test_what_is_no_handshake_ends_at_once_and_is_counted(
             reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
             writer.write(said)
             writer.write_eof()
-            with pytest.raises(ConnectionError):
+            with suppress(ConnectionError):
                 assert b"HTTP" not in await reader.read()
-                raise ConnectionResetError
             writer.close()
         while running.app._acceptor._arriving:
             await asyncio.sleep(0)
