@@ -18,7 +18,7 @@ OnEvent = Callable[..., None]
 
 
 def server_context(tls: ListenTls) -> ssl.SSLContext:
-    """Make the context that clients meet. Raises OSError (of which ssl.SSLError is one) or ValueError."""
+    """Make the context that clients meet. Raises OSError, of which ssl.SSLError is one."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _set_common(context)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
@@ -30,7 +30,7 @@ def server_context(tls: ListenTls) -> ssl.SSLContext:
 
 
 def client_context(tls: UpstreamTls) -> ssl.SSLContext:
-    """Make the context upstreams are met with. Raises OSError (of which ssl.SSLError is one) or ValueError."""
+    """Make the context upstreams are met with. Raises OSError, of which ssl.SSLError is one."""
     context = ssl.create_default_context(cafile=tls.ca)  # with a CA of its own, the system's are not trusted
     _set_common(context)
     if tls.ca is not None:
@@ -55,7 +55,7 @@ def _set_common(context: ssl.SSLContext) -> None:
 
 def _refuse_passphrase() -> NoReturn:
     # Without this OpenSSL would ask for it on the terminal.
-    raise ValueError("the key has a passphrase")
+    raise OSError("the key has a passphrase")
 
 
 class Reread:
@@ -83,7 +83,7 @@ class Reread:
         try:
             # Never into the context in use: a pair that does not match would break it for good.
             self.context = self._make()
-        except (OSError, ValueError) as error:
+        except OSError as error:
             effect = "the certificate read before stays in force"
             self._on_event(
                 "certificate_not_read", level="error", files=self._files, why=reason_of(error), effect=effect
@@ -104,14 +104,12 @@ def _stamp(file: str) -> tuple[int, ...] | None:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def reason_of(error: OSError | ValueError) -> str:
+def reason_of(error: OSError) -> str:
     """Say in words why a certificate or key could not be used."""
     if isinstance(error, ssl.SSLError):
         reason = getattr(error, "reason", None) or "no certificate or key in PEM form"
         return "certificate and key do not belong together" if reason in MISMATCHES else reason
-    if isinstance(error, OSError):
-        return error.strerror or type(error).__name__
-    return str(error)
+    return error.strerror or str(error)
 
 
 class Contexts:

@@ -67,7 +67,7 @@ class Pool:
             return None, None
         try:
             return self._contexts.client(self._tls).context, self._tls.server_name or self.endpoint.host
-        except (OSError, ValueError) as error:  # its files were good when the gateway started
+        except OSError as error:  # its files were good when the gateway started
             raise UpstreamRefused(detail=f"{self.label}: {reason_of(error)}") from error
 
     def _refuse_link_local(self, wire: Wire) -> None:

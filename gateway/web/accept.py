@@ -17,23 +17,27 @@ BACKLOG: Final = 4096
 MOST_AT_ONCE: Final = 64
 TLS_END_S: Final = 2.0  # for a client's answer to the end of TLS; what it asked for has been sent
 CLOSING_S: Final = 1.0  # for those in the doorway when it closes
+NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})  # such as localhost's ::1 where IPv6 is off
 # accept(2): this client is gone already, or a firewall will not have it. Everything else is the machine's own trouble.
 ONE_CLIENTS: Final = frozenset({errno.ECONNABORTED, errno.EPERM, errno.EPROTO})
 
 
 async def listen(host: str, port: int) -> list[socket.socket]:
-    """Listen on every address of `host`, on the same port; 0 takes a free one. Raises OSError."""
+    """Listen on every address of `host` that this machine has, on the same port; 0 takes a free one. Raises OSError."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    sockets: list[socket.socket] = []
-    try:
-        for family, _, _, _, address in dict.fromkeys(found):
-            taken = sockets[0].getsockname()[1] if sockets else port
+    sockets, missing = list[socket.socket](), list[OSError]()
+    for family, _, _, _, address in dict.fromkeys(found):
+        taken = sockets[0].getsockname()[1] if sockets else port
+        try:
             sockets.append(_listening(family, (address[0], taken, *address[2:]), both=host == "::"))
-    except OSError:
+        except OSError as error:
+            missing.append(error)
+    fatal = [error for error in missing if not sockets or error.errno not in NOT_HERE]
+    if fatal:
         for each in sockets:
             each.close()
-        raise
+        raise fatal[0]
     return sockets
 
 

@@ -58,9 +58,9 @@ def test_upstreams_are_verified_by_the_systems_authorities_unless_told_otherwise
 
 def test_a_key_with_a_passphrase_is_refused_instead_of_asked_for(tmp_path: Path) -> None:
     locked = authority().issue("a.example", passphrase=b"secret").write(tmp_path, "locked")
-    with pytest.raises(ValueError, match="passphrase"):
+    with pytest.raises(OSError, match="passphrase"):
         server_context(ListenTls(locked.cert, locked.key))
-    with pytest.raises(ValueError, match="passphrase"):
+    with pytest.raises(OSError, match="passphrase"):
         client_context(UpstreamTls(client_cert=locked.cert, client_key=locked.key))
 
 
@@ -177,4 +177,5 @@ def test_files_are_looked_at_now_and_then(pair: Pair, tmp_path: Path) -> None:
 
 def test_reasons_say_no_more_than_what_is_wrong() -> None:
     assert reason_of(ssl.SSLError(1, "[X] at /secret/place")) == "no certificate or key in PEM form"
-    assert reason_of(OSError()) == "OSError"
+    assert reason_of(OSError("in words")) == "in words"
+    assert reason_of(FileNotFoundError(2, "No such file", "/secret/place")) == "No such file"

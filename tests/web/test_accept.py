@@ -3,7 +3,7 @@
 import asyncio
 import resource
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import pytest
@@ -160,6 +160,28 @@ async def test_the_addresses_of_a_name_share_a_port() -> None:
     assert len({each.getsockname()[1] for each in sockets}) == 1
     for each in sockets:
         each.close()
+
+
+async def test_an_address_of_another_machine_is_an_error() -> None:
+    with pytest.raises(OSError, match="assign"):
+        await listen("192.0.2.1", 0)
+
+
+async def test_an_address_of_the_name_that_is_not_here_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def getaddrinfo(*_: object, **__: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET, 0, 0, "", (address, 0)) for address in ("192.0.2.1", "127.0.0.1")]
+
+    monkeypatch.setattr("gateway.web.accept.asyncio.get_running_loop", lambda: Resolver)
+    Resolver.getaddrinfo = staticmethod(getaddrinfo)
+    (found,) = await listen("gateway.internal", 0)
+    assert found.getsockname()[0] == "127.0.0.1"
+    found.close()
+
+
+class Resolver:
+    """A loop that knows names as a test says."""
+
+    getaddrinfo: Callable[..., object]
 
 
 async def test_a_port_that_is_taken_is_an_error() -> None:
