@@ -280,7 +280,7 @@ async def test_a_stopping_gateway_does_not_wait_for_handshakes_that_do_not_end(
 async def behind_tls(folder: Path, *names: str, client_ca: str | None = None, **tls: Any) -> AsyncIterator[Running]:
     """A gateway before an upstream whose certificate has these names, with these settings towards it."""
     own = authority().issue(*names).write(folder, "upstream")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(own.cert, own.key)
     if client_ca is not None:
         context.load_verify_locations(client_ca)
@@ -349,7 +349,7 @@ async def test_a_client_certificate_is_shown_and_reread(tmp_path: Path) -> None:
 
 async def test_sockets_pass_on_through_tls_both_sides(pair: Pair, tmp_path: Path) -> None:
     own = authority().issue("127.0.0.1").write(tmp_path, "upstream")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(own.cert, own.key)
     app = web.Application()
     app.router.add_get("/{path:.*}", Server(echo).handle)
