@@ -58,13 +58,15 @@ def _loaded(load: Any) -> "Config":
 
 
 def _serve(config: "Config", reread: "Callable[[], Config]") -> None:
+    from gateway.ops.descriptors import make_room
     from gateway.ops.memory import keep_buffers
+    from gateway.web.accept import CannotListen
     from gateway.web.app import Gateway
-    from gateway.web.backlog import CannotListen
 
     async def serve() -> None:
         keep_buffers()
         gateway = Gateway(config, reread=reread)
+        make_room(config.limits.connections, gateway.log.event)
         starting = asyncio.ensure_future(gateway.start())
         _stop_on_signals(gateway, starting)
         try:

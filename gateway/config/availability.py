@@ -32,11 +32,6 @@ def besides(*values: Any) -> Off:
     return lambda value: is_off(value) or str(value).lower() in {str(each).lower() for each in values}
 
 
-def only(*values: Any) -> Off:
-    """Nothing but these values (and null) asks for nothing."""
-    return lambda value: value is None or str(value).lower() in {str(each).lower() for each in values}
-
-
 def unless(switch: str) -> Off:
     """The section asks for nothing where its switch is written and off."""
     return lambda value: is_off(value) or (isinstance(value, Mapping) and switch in value and is_off(value[switch]))
@@ -48,7 +43,6 @@ def _only_tokens(value: Any) -> bool:
 
 
 UNBUILT = (
-    Unbuilt("listen.tls", "TLS on the listener is", is_off),
     Unbuilt("public_url", "what public_url is for, redirects and assertions, is", is_off),
     Unbuilt("workers", "more than one worker process is", besides(1)),
     Unbuilt("issuers", "several issuers are", is_off),
@@ -65,11 +59,6 @@ UNBUILT = (
     Unbuilt("clerk.sign_in_url", "sending documents to the sign-in page is", is_off),
     Unbuilt("clerk.instance_id", "webhooks are", is_off),
     Unbuilt("clerk.webhook_signing_secrets", "webhooks are", is_off),
-    Unbuilt("upstreams.*.tls.verify", "TLS to an upstream without verification is", only("true")),
-    Unbuilt("upstreams.*.tls.ca", "a certificate authority of one's own is", is_off),
-    Unbuilt("upstreams.*.tls.client_cert", "client certificates are", is_off),
-    Unbuilt("upstreams.*.tls.client_key", "client certificates are", is_off),
-    Unbuilt("upstreams.*.tls.server_name", "another TLS server name is", is_off),
     Unbuilt("upstreams.*.webhooks", "webhooks are", is_off),
     Unbuilt("routes.*.token", "machine tokens are", _only_tokens),
     Unbuilt("routes.*.issuer", "several issuers are", is_off),

@@ -13,6 +13,7 @@ from gateway.config.rates import build_rates
 from gateway.config.review import review_routes, review_upstreams
 from gateway.config.routes import Surroundings, build_routes
 from gateway.config.schema import Settings
+from gateway.config.tls import build_listen_tls
 from gateway.config.upstreams import build_upstreams
 from gateway.config.urls import read_host, read_url
 from gateway.core.forwarding import Network
@@ -36,6 +37,7 @@ def build(settings: Settings, report: Report) -> Config:
         host=_host(settings.listen.host, report),
         port=settings.listen.port,
         admin=build_admin(settings.admin, report, listen=settings.listen),
+        tls=build_listen_tls(settings.listen.tls, report),
         public_url=public_url.text if public_url else None,
         trusted_proxies=_networks(settings.trusted_proxies, report),
         issuer=issuer,

@@ -10,7 +10,7 @@ from gateway.core.credentials import CredentialPolicy
 from gateway.core.forwarding import Network
 from gateway.core.identity import IdentityPolicy
 from gateway.core.limits import RatePolicy
-from gateway.core.model import Limits
+from gateway.core.model import Limits, ListenTls
 from gateway.core.routing import Route
 from gateway.core.verify import KeySet, TokenPolicy
 
@@ -42,6 +42,7 @@ class Config:
     host: str
     port: int
     admin: AdminPolicy | None  # None: off
+    tls: ListenTls | None  # None: plain HTTP
     public_url: str | None
     trusted_proxies: tuple[Network, ...]
     issuer: IssuerConfig | None  # None only where every route is public

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from gateway.config.convex import is_convex, review_section
 from gateway.config.findings import Path, Report, dotted
 from gateway.config.parties import UpstreamSection
+from gateway.config.tls import build_upstream_tls
 from gateway.config.urls import Url, is_loopback, read_upstream
 from gateway.core.balance import BreakerPolicy, HealthPolicy, RetryPolicy
 from gateway.core.model import Endpoint, Upstream
@@ -51,6 +52,9 @@ def build_upstreams(sections: dict[str, UpstreamSection], report: Report, *, own
             max_pending=section.max_pending,
             convex=convex,
             allow_convex_admin=convex and section.allow_convex_admin,
+            tls=build_upstream_tls(
+                section.tls, (*path, "tls"), report, is_used=any(target.url.scheme == "https" for target in targets)
+            ),
         )
     return built
 

@@ -121,6 +121,26 @@ class Identified(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class ListenTls:
+    """TLS towards clients: PEM files."""
+
+    cert: str  # chain, the gateway's own first
+    key: str
+    client_ca: str | None = None  # clients must show a certificate of this authority
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTls:
+    """TLS towards an upstream, where its URL is https: PEM files, and whether and as whom it is verified."""
+
+    verify: bool = True
+    ca: str | None = None  # instead of the system's authorities
+    client_cert: str | None = None
+    client_key: str | None = None
+    server_name: str | None = None  # to send and to check, instead of the URL's host
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One address of an upstream."""
 
@@ -149,6 +169,7 @@ class Upstream:
     connect_s: float = 5.0
     response_s: float = 30.0
     idle_s: float = 300.0
+    tls: UpstreamTls = field(default_factory=UpstreamTls)
     retries: RetryPolicy = field(default_factory=RetryPolicy)
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
     health: HealthPolicy = field(default_factory=HealthPolicy)

@@ -3,7 +3,6 @@
 import asyncio
 import ssl
 from collections import deque
-from functools import cache
 from ipaddress import ip_address
 
 from gateway.core.balance import Standing
@@ -11,6 +10,7 @@ from gateway.core.model import Endpoint, Upstream
 from gateway.errors import Overloaded, UpstreamRefused, UpstreamTimeout
 from gateway.net.deadlines import Deadlines
 from gateway.net.resolve import Addresses, is_address
+from gateway.net.tls import Contexts, reason_of
 from gateway.net.wire import Wire
 
 # Node and uvicorn close an idle connection after 5 s; one that is dropped before cannot be lost to that race.
@@ -21,14 +21,14 @@ class Pool:
     """Connections to one endpoint; the last one used is the next one taken, so that spare ones grow old and go."""
 
     __slots__ = (
-        "_addresses", "_deadlines", "_idle", "_most", "_open", "_places", "_retired", "_turn", "_waiting",
-        "_waiting_most", "endpoint", "label", "standing",
+        "_addresses", "_contexts", "_deadlines", "_idle", "_most", "_open", "_places", "_retired", "_tls", "_turn",
+        "_waiting", "_waiting_most", "endpoint", "label", "standing",
     )  # fmt: skip
 
-    def __init__(self, endpoint: Endpoint, upstream: Upstream, deadlines: Deadlines) -> None:
+    def __init__(self, endpoint: Endpoint, upstream: Upstream, deadlines: Deadlines, contexts: Contexts) -> None:
         self.endpoint, self.label = endpoint, endpoint.label
         self.standing = Standing(upstream.breaker, endpoint.weight)
-        self._deadlines = deadlines
+        self._deadlines, self._contexts, self._tls = deadlines, contexts, upstream.tls
         self._most, self._waiting_most = upstream.max_connections, upstream.max_pending
         self._idle: list[Wire] = []
         self._open: set[Wire] = set()
@@ -157,13 +157,22 @@ class Pool:
             raise UpstreamRefused(detail=f"{self.label} is link-local")
         endpoint, loop = self.endpoint, asyncio.get_running_loop()
         wire = Wire(self._deadlines, self._lost)
-        tls, name = (_tls(), endpoint.host) if endpoint.tls else (None, None)
+        context, name = self._secured()
         try:
-            await loop.create_connection(lambda: wire, address, endpoint.port, ssl=tls, server_hostname=name)
+            await loop.create_connection(lambda: wire, address, endpoint.port, ssl=context, server_hostname=name)
         except BaseException:
             wire.give_up()
             raise
         return wire
+
+    def _secured(self) -> tuple[ssl.SSLContext | None, str | None]:
+        """Give what a connection to the endpoint is secured with, and the name to ask for."""
+        if not self.endpoint.tls:
+            return None, None
+        try:
+            return self._contexts.client(self._tls).context, self._tls.server_name or self.endpoint.host
+        except OSError as error:  # its files were good when the gateway started
+            raise UpstreamRefused(detail=f"{self.label}: {reason_of(error)}") from error
 
     # --- what becomes of it ------------------------------------------------------------------------------------------
 
@@ -235,8 +244,3 @@ def is_link_local(address: str) -> bool:
     """Say whether an address is good on its own link only, where clouds keep their metadata (RFC 3927, RFC 4291)."""
     ip = ip_address(address.partition("%")[0])
     return (getattr(ip, "ipv4_mapped", None) or ip).is_link_local
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    return ssl.create_default_context()

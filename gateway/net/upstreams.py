@@ -10,6 +10,7 @@ from gateway.errors import GatewayError, NoHealthyEndpoint, UpstreamRefused
 from gateway.net.deadlines import Deadlines
 from gateway.net.health import HealthChecks, Knocking
 from gateway.net.pool import Pool
+from gateway.net.tls import Contexts
 
 Told = Callable[..., None]
 
@@ -103,10 +104,12 @@ class Balancer:
 class Upstreams:
     """A balancer for each upstream in use; endpoints that stay in use from one configuration to the next live on."""
 
-    __slots__ = ("_balancers", "_deadlines", "_on_event", "_retired", "_rng")
+    __slots__ = ("_balancers", "_contexts", "_deadlines", "_on_event", "_retired", "_rng")
 
-    def __init__(self, deadlines: Deadlines, *, on_event: Told, rng: Callable[[], float] = random.random) -> None:
-        self._deadlines, self._on_event, self._rng = deadlines, on_event, rng
+    def __init__(
+        self, deadlines: Deadlines, contexts: Contexts, *, on_event: Told, rng: Callable[[], float] = random.random
+    ) -> None:
+        self._deadlines, self._contexts, self._on_event, self._rng = deadlines, contexts, on_event, rng
         self._balancers: dict[str, Balancer] = {}
         self._retired: list[Pool] = []  # that have connections still
         deadlines.on_sweep(self._sweep)
@@ -130,7 +133,9 @@ class Upstreams:
         if before is not None and before.upstream == upstream:
             return before
         known = {} if before is None else _reusable(before, upstream)
-        pools = tuple(known.get(end) or Pool(end, upstream, self._deadlines) for end in upstream.endpoints)
+        pools = tuple(
+            known.get(end) or Pool(end, upstream, self._deadlines, self._contexts) for end in upstream.endpoints
+        )
         return Balancer(upstream, pools, self._deadlines, self._on_event, self._rng)
 
     def _sweep(self) -> None:
@@ -153,7 +158,7 @@ class Upstreams:
 def _reusable(before: Balancer, upstream: Upstream) -> dict[Any, Pool]:
     """Give the pools that would be made anew just as they are; an endpoint's weight is part of it."""
     old = before.upstream
-    same = (old.max_connections, old.max_pending, old.breaker) == (
-        upstream.max_connections, upstream.max_pending, upstream.breaker,
+    same = (old.max_connections, old.max_pending, old.breaker, old.tls) == (
+        upstream.max_connections, upstream.max_pending, upstream.breaker, upstream.tls,
     )  # fmt: skip
     return {pool.endpoint: pool for pool in before.pools} if same else {}

@@ -12,10 +12,11 @@ from gateway.core.model import Limits
 from gateway.core.routing import Route
 from gateway.errors import Draining
 from gateway.net.deadlines import Deadlines
+from gateway.net.tls import Contexts, Reread
 from gateway.net.upstreams import Balancer, Upstreams
 from gateway.telemetry import LineWriter, Log, standard_output
+from gateway.web.accept import Acceptor, listen
 from gateway.web.admin import LIMITS, admin_application, admin_deps
-from gateway.web.backlog import listen, stop_listening
 from gateway.web.deps import Deps
 from gateway.web.generation import Generation, Generations, changed
 from gateway.web.listener import Listener
@@ -46,15 +47,16 @@ class Gateway:
         self._config, self._reread = config, reread or (lambda: config)
         self.log = Log(writer or standard_output(), form=logs.format, level=logs.level, access=logs.access)
         self.deadlines = Deadlines(monotonic)
-        self._upstreams = Upstreams(self.deadlines, on_event=self.log.event)
+        self._contexts = Contexts(self.log.event)
+        self._upstreams = Upstreams(self.deadlines, self._contexts, on_event=self.log.event)
         self._buckets = MemoryBuckets(monotonic)
         self._generations = Generations(
             self._upstreams, self._buckets, self.log, now=now, monotonic=monotonic, first_keys_s=first_keys_s
         )
         self._generation: Generation
         self._own: list[web.AppRunner] = []
-        self._server: asyncio.Server | None = None
-        self._admin_server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
+        self._admin_acceptor: Acceptor | None = None
         self._started, self._stopped = asyncio.Event(), asyncio.Event()
         self._reloads = Reloads(self._reload, self.log)
         self.listener: Listener
@@ -107,25 +109,27 @@ class Gateway:
     # --- start -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Fetch the first keys, then listen. Raises `backlog.CannotListen`."""
+        """Fetch the first keys, then listen. Raises `accept.CannotListen`."""
         config = self._config
         self._warn(config)
         self._generation = await self._generations.first(config)
         deps = self._generation.deps
         self.listener = await self._make_listener(own_application(health(self)), deps, config.limits)
-        self.deadlines.on_sweep(self._buckets.sweep)
-        self.deadlines.on_sweep(self.log.flush)
+        for each in (self._contexts.look, self._buckets.sweep, self.log.flush):
+            self.deadlines.on_sweep(each)
         self.deadlines.start()
         # First: what cannot start must not have taken anybody's request.
         if config.admin is not None:
             self.admin_listener = await self._make_listener(admin_application(self), admin_deps(deps), LIMITS)
             remedy = "Is another gateway running here? Set admin.port to a free port, or to null for no admin listener"
-            self._admin_server = await listen(self.admin_listener, config.admin.host, config.admin.port, remedy)
-        self._server = await listen(self.listener, config.host, config.port, "Is it in use? See listen.port")
+            self._admin_acceptor = await self._open(self.admin_listener, config.admin.host, config.admin.port, remedy)
+        tls = self._contexts.server(config.tls) if config.tls else None
+        remedy = "Is it in use? See listen.port"
+        self._acceptor = await self._open(self.listener, config.host, config.port, remedy, tls=tls)
         self._started.set()
         self.log.event(
-            "listening", host=config.host, port=self.port, admin_port=self.admin_port, routes=len(config.routes),
-            source=config.source,
+            "listening", host=config.host, port=self.port, admin_port=self.admin_port, tls=config.tls is not None,
+            routes=len(config.routes), source=config.source,
         )  # fmt: skip
 
     def _warn(self, config: Config) -> None:
@@ -140,8 +144,18 @@ class Gateway:
         listener = Listener(
             deps, own.server, limits=limits, deadlines=self.deadlines, log=self.log, clock=time.perf_counter
         )
-        self.deadlines.on_sweep(listener.count_unread)
+        for each in (listener.free_places, listener.count_unread):
+            self.deadlines.on_sweep(each)
         return listener
+
+    async def _open(
+        self, listener: Listener, host: str, port: int, remedy: str, *, tls: Reread | None = None
+    ) -> Acceptor:
+        acceptor = Acceptor(listener, await listen(host, port, remedy), tls=tls, log=self.log)
+        listener.port = acceptor.port
+        self.deadlines.on_sweep(acceptor.sweep)
+        acceptor.open()
+        return acceptor
 
     # --- reload ------------------------------------------------------------------------------------------------------
 
@@ -177,6 +191,9 @@ class Gateway:
         self._warn(config)
         self._generation = new
         self.listener.deps, self.listener.limits = new.deps, config.limits
+        if config.tls is not None and self._acceptor is not None:
+            self._acceptor.tls = self._contexts.server(config.tls)
+        self._contexts.keep([config.tls, *(route.upstream.tls for route in config.routes)])
         logs = config.logs
         self.log.configure(form=logs.format, level=logs.level, access=logs.access)
 
@@ -195,18 +212,18 @@ class Gateway:
         self.log.event("draining", drain_s=config.drain_s, delay_s=config.drain_delay_s)
         if config.drain_delay_s:
             await asyncio.sleep(config.drain_delay_s)  # and serve all the while: whoever sends requests has to notice
-        if self._server is not None:
-            await stop_listening(self._server, self.listener)
+        if self._acceptor is not None:
+            await self._acceptor.close()
         finished = await self.listener.drain(config.drain_s)
         self.log.event("stopped", level="info" if finished else "warning", all_finished=finished)
 
     async def close(self) -> None:
         """Release everything, in reverse; also what a start that failed had got."""
-        if self._server is not None:
-            self._server.close()
+        if self._acceptor is not None:
+            await self._acceptor.close()
         await self._reloads.close()
-        if self._admin_server is not None and self.admin_listener is not None:
-            self._admin_server.close()
+        if self._admin_acceptor is not None and self.admin_listener is not None:
+            await self._admin_acceptor.close()
             await self.admin_listener.drain(0)
         self.deadlines.stop()
         self._upstreams.close()

@@ -46,7 +46,7 @@ class Connection(RequestHandler):
 
     __slots__ = (
         "_head", "_head_bytes", "_last", "_phase", "_position", "_rules", "closing", "deadline", "listener", "peer",
-        "visit",
+        "spare", "visit",
     )  # fmt: skip
 
     def __init__(self, listener: "Listener", **settings: Any) -> None:
@@ -55,6 +55,7 @@ class Connection(RequestHandler):
         self.peer = Peer("", trusted=False, scheme="http", port=0)
         self._phase, self.deadline = NEW, 0.0
         self.closing = False  # once this request is answered
+        self.spare = False  # no place for it, but for a question how the gateway is (`Listener.opened`)
         self._position = Position()
         self._head_bytes = 0  # of a head that did not come in one piece
         self.visit: Visit | None = None
@@ -68,11 +69,10 @@ class Connection(RequestHandler):
         stream = cast("asyncio.Transport", transport)
         stream.set_write_buffer_limits(WRITE_HIGH, WRITE_LOW)
         self._rules, self.peer = listener.deps.fields, read_peer(stream, listener.port, listener.deps.trusted_proxies)
-        self.deadline = listener.after(listener.limits.header_read_s)
-        has_room = listener.opened(self, self.peer.address)
+        is_welcome = listener.opened(self, self.peer.address)
         # Python 3.12 runs `start()` within this call, so everything it needs is set before.
         super().connection_made(transport)
-        if not has_room:
+        if not is_welcome:
             self._turn_away(Overloaded())
 
     def data_received(self, data: bytes) -> None:  # noqa: D102
@@ -186,6 +186,11 @@ class Connection(RequestHandler):
         self.listener.log_request(visit)
         self._linger()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it waits for its next request."""
+        return self._phase is IDLE
+
     def drain(self) -> None:
         """Finish what runs and take nothing more."""
         self.closing = True
@@ -228,6 +233,7 @@ class Connection(RequestHandler):
         self._phase, self.deadline = BUSY, 0.0
         listener = self.listener
         visit = self.visit = Visit(self)
+        visit.spare = self.spare
         try:
             await handle(visit.deps, visit, self._read(visit, message, payload))
         except GatewayError as error:

@@ -24,6 +24,7 @@ from gateway.web.rates import Buckets, rates_of
 FIXED: tuple[tuple[str, Callable[[Config], object]], ...] = (
     ("listen.host", lambda config: config.host),
     ("listen.port", lambda config: config.port),
+    ("listen.tls", lambda config: "null" if config.tls is None else "a mapping"),
     ("admin.host", lambda config: config.admin and config.admin.host),
     ("admin.port", lambda config: config.admin and config.admin.port),
 )

@@ -1,6 +1,7 @@
 """The listening side: makes connections, knows which are open, and holds what they all share."""
 
 import asyncio
+import heapq
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +22,11 @@ from gateway.web.visit import Visit
 # Garbage costs its sender nothing, so it must not fill a disk or push what matters out of sight.
 UNREAD_PER_SWEEP = 20
 FAREWELL_S = 1.0
+# Beyond the cap so many more are let in, so that whoever watches over the gateway can still ask how it is: only its own
+# addresses answer them, and only for a moment each.
+SPARE_PLACES = 16
+BRIEF_S = 1.0
+FREED_SHARE = 16  # at the cap, one in so many connections is freed in a sweep, if so many are idle
 
 
 async def _unused(_request: web.BaseRequest) -> NoReturn:
@@ -45,6 +51,8 @@ class Listener(web.Server):
         self._per_address: Counter[str] = Counter()
         self._empty = asyncio.Event()
         self._empty.set()
+        self.when_free: Callable[[], None] | None = None  # whom to tell of the next place that becomes free
+        self._freed = self._told_full = False
 
     def __call__(self) -> Connection:
         """Make a connection; the event loop asks for one per client."""
@@ -59,16 +67,50 @@ class Listener(web.Server):
         """Give the deadline so many seconds from now: at most `SWEEP_S` too late, but never too early."""
         return self._deadlines.now + SWEEP_S + seconds
 
+    @property
+    def places(self) -> int:
+        """How many more connections may be opened, the spare ones included."""
+        return self.limits.connections + SPARE_PLACES - len(self._open)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether the next connection gets a spare place only."""
+        return len(self._open) >= self.limits.connections
+
     def opened(self, connection: Connection, address: str) -> bool:
-        """Count a new connection; say whether there is room for it."""
+        """Count a new connection and start its time; say whether its address may have another one."""
+        read_s = self.limits.header_read_s
+        if self.is_crowded:
+            connection.spare = connection.closing = True
+            read_s = min(read_s, BRIEF_S)
+        connection.deadline = self.after(read_s)
         self._open.add(connection)
         self._per_address[address] += 1
         self._deadlines.watch(connection)
         self._empty.clear()
+        if self.is_crowded and not self._freed:
+            self._make_room()
         per_address = self.limits.connections_per_ip
-        return len(self._open) <= self.limits.connections and (
-            not per_address or self._per_address[address] <= per_address
-        )
+        return not per_address or self._per_address[address] <= per_address
+
+    def _make_room(self) -> None:
+        """End the connections that have waited longest for another request; looks at all of them, once a sweep."""
+        self._freed = True
+        if not self._told_full:
+            self._told_full = True
+            self.log.event("connections_full", level="warning", limit=self.limits.connections)
+        idle = (connection for connection in self._open if connection.is_idle)
+        most = max(1, self.limits.connections // FREED_SHARE)
+        for connection in heapq.nsmallest(most, idle, key=lambda each: each.deadline):
+            connection.drain()
+
+    def free_places(self) -> None:
+        """Make room where it is still missing, each sweep."""
+        if len(self._open) > self.limits.connections:
+            self._make_room()
+        self._freed = False
+        if len(self._open) < self.limits.connections * (FREED_SHARE - 1) // FREED_SHARE:
+            self._told_full = False
 
     def closed(self, connection: Connection, address: str) -> None:
         """Count it out again."""
@@ -79,6 +121,8 @@ class Listener(web.Server):
             del self._per_address[address]
         if not self._open:
             self._empty.set()
+        if self.when_free is not None:
+            self.when_free()
 
     def log_request(self, visit: Visit) -> None:
         """Write the access line of a request that was just answered; of what could not be read, only so many."""

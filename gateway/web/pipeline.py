@@ -10,7 +10,7 @@ from gateway.core.headers import build_outbound
 from gateway.core.model import Identified, Inbound
 from gateway.core.policy import authorise
 from gateway.core.routing import CanonicalPath, Route, canonical_path, require_consent
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, Overloaded
 from gateway.net.exchange import Client, forward
 from gateway.web.deps import Deps
 from gateway.web.identify import identify
@@ -20,6 +20,7 @@ from gateway.web.rates import Rates
 class Visitor(Client, Protocol):
     """The client as the stages see it: what they find out is kept for the answer and the access line."""
 
+    spare: bool  # there is no place for it
     request_id: bytes
     route: Route | None
     identified: Identified | None
@@ -43,6 +44,9 @@ async def handle(deps: Deps, client: Visitor, inbound: Inbound) -> None:
     path = canonical_path(inbound.path)  # 400 ambiguous
     if path.text in deps.own_paths:
         return await client.serve_own()
+    if client.spare:
+        client.route = deps.routes.find(header.authority, path, inbound.method)  # whose CORS the answer has
+        raise Overloaded
     if inbound.method == "OPTIONS" and _answered_preflight(deps, client, inbound, path):
         return None  # carries no credential, so before identification (Fetch standard, "CORS-preflight fetch")
     route = client.route = deps.routes.match(header.authority, path, inbound.method)  # 404, 405

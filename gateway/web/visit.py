@@ -39,6 +39,7 @@ class Visit:
     is_head: bool = False
     http_10: bool = False
     received: tuple[RawRequestMessage, StreamReader] | None = None  # as parsed, for aiohttp's application machinery
+    spare: bool = False  # its connection has a spare place only
     answered: bool = False  # a final head has left, or the application machinery has begun one
     _chunking: bool = False
 

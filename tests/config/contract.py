@@ -99,7 +99,6 @@ drain_delay_s: 0
 
 # Dotted key, and a value for it in YAML that asks for something.
 ASKING = (
-    ("listen.tls", "{cert: cert.pem, key: key.pem}"),
     ("workers", "2"),
     ("workers", "auto"),
     ("issuers", "[{name: one, issuer: clerk.example.com}]"),
@@ -116,11 +115,6 @@ ASKING = (
     ("clerk.instance_id", "ins_1"),
     ("clerk.machine_verify_per_s", "5"),
     ("clerk.webhook_signing_secrets", "[whsec_abcdefgh]"),
-    ("upstreams.api.tls.verify", "false"),
-    ("upstreams.api.tls.ca", "ca.pem"),
-    ("upstreams.api.tls.client_cert", "client.pem"),
-    ("upstreams.api.tls.client_key", "client.key"),
-    ("upstreams.api.tls.server_name", "api.internal"),
     ("upstreams.api.webhooks", '{events: ["user.*"], secret: whsec_abcdefgh}'),
     ("routes.0.token", "api_key"),
     ("routes.0.token", "m2m"),

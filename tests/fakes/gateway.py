@@ -124,6 +124,7 @@ class Running:
     def __init__(self, app: Gateway, clock: Clock, monotonic: Clock, log_path: str, file: "File") -> None:
         self.app, self.clock, self.monotonic, self.file = app, clock, monotonic, file
         self._log_path, self._told = log_path, 0
+        self.secured: dict[str, Any] = {}  # what `asyncio.open_connection` needs for TLS: `ssl`, `server_hostname`
 
     @property
     def port(self) -> int:
@@ -139,9 +140,9 @@ class Running:
         self.monotonic.seconds += seconds
         self.app.deadlines.sweep()
 
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Open a raw connection."""
-        return await asyncio.open_connection("127.0.0.1", self.port, limit=2**22)
+    async def connect(self, **secured: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open a raw connection; what is given stands in for `secured`."""
+        return await asyncio.open_connection("127.0.0.1", self.port, limit=2**22, **(secured or self.secured))
 
     async def raw(self, data: bytes, *, is_head: bool = False) -> Answer:
         """Send bytes on a connection of their own and read one answer."""

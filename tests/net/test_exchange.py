@@ -15,6 +15,7 @@ from gateway.core.routing import PathPattern, Route
 from gateway.net.deadlines import Deadlines
 from gateway.net.exchange import Answer as Head
 from gateway.net.exchange import forward
+from gateway.net.tls import Contexts
 from gateway.net.upstreams import Upstreams
 from gateway.net.wire import Wire
 from gateway.web.upload import NO_UPLOAD
@@ -604,7 +605,7 @@ class Visitor:
 async def test_a_client_holds_the_upstream_only_during_its_exchange() -> None:
     async with ScriptedUpstream(Echo()) as upstream:
         endpoint, visitor = Endpoint("127.0.0.1", upstream.port), Visitor()
-        upstreams = Upstreams(Deadlines(time.monotonic), on_event=print)
+        upstreams = Upstreams(Deadlines(time.monotonic), Contexts(print), on_event=print)
         route = Route("only", PathPattern.read("/*"), Upstream("api", (endpoint,)))
         balancer = upstreams.adopt([route.upstream])["api"]
         await forward(balancer, visitor, Outbound("GET", b"GET / HTTP/1.1", route))

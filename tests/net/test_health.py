@@ -9,6 +9,7 @@ import pytest
 from gateway.core.balance import HealthPolicy
 from gateway.core.model import Endpoint, Upstream
 from gateway.net.deadlines import Deadlines
+from gateway.net.tls import Contexts
 from gateway.net.upstreams import Balancer, Upstreams
 from tests.fakes.gateway import Clock
 from tests.fakes.upstream import Received, ScriptedUpstream, read_request, response
@@ -37,7 +38,7 @@ class Ward:
     def __init__(self, *ports: int, policy: HealthPolicy = POLICY) -> None:
         self.clock, self.told = Clock(100.0), list[tuple[str, str]]()
         self.deadlines = Deadlines(self.clock)
-        self.upstreams = Upstreams(self.deadlines, on_event=self._tell)
+        self.upstreams = Upstreams(self.deadlines, Contexts(print), on_event=self._tell)
         ends = tuple(Endpoint("127.0.0.1", port, authority=b"api.internal") for port in ports)
         self.upstream = Upstream("api", ends, health=policy)
         self.balancer: Balancer = self.upstreams.adopt([self.upstream])["api"]

@@ -1,7 +1,6 @@
 """Pools: what is kept, what is taken, and what cannot be connected to."""
 
 import asyncio
-import datetime
 import os
 import socket
 import ssl
@@ -11,16 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.x509.oid import NameOID
 
-from gateway.core.model import Endpoint, Upstream
+from gateway.core.model import Endpoint, ListenTls, Upstream, UpstreamTls
 from gateway.errors import Overloaded, UpstreamRefused, UpstreamTimeout
 from gateway.net.deadlines import Deadlines
 from gateway.net.pool import Pool, is_link_local
+from gateway.net.tls import Contexts, server_context
 from gateway.net.wire import Wire
-from tests.fakes.clerk import rsa_key
+from tests.fakes.certificates import authority
 from tests.fakes.upstream import Echo, ScriptedUpstream
 
 
@@ -30,9 +27,19 @@ async def upstream() -> AsyncIterator[ScriptedUpstream]:
         yield started
 
 
-def pool(port: int, *, host: str = "127.0.0.1", tls: bool = False, **settings: Any) -> Pool:
-    endpoint = Endpoint(host, port, tls)
-    return Pool(endpoint, Upstream("api", (endpoint,), **settings), Deadlines(time.monotonic))
+def pool(port: int, *, host: str = "127.0.0.1", tls: UpstreamTls | None = None, **settings: Any) -> Pool:
+    endpoint = Endpoint(host, port, tls is not None)
+    upstream = Upstream("api", (endpoint,), tls=tls or UpstreamTls(), **settings)
+    return Pool(endpoint, upstream, Deadlines(time.monotonic), Contexts(lambda *_, **__: None))
+
+
+def trusting(folder: Path) -> UpstreamTls:
+    return UpstreamTls(ca=authority().write(folder))
+
+
+def served_by(folder: Path, *names: str) -> ssl.SSLContext:
+    pair = authority().issue(*names).write(folder, "upstream")
+    return server_context(ListenTls(pair.cert, pair.key))
 
 
 async def exchange(pool: Pool) -> object:
@@ -99,32 +106,23 @@ async def test_a_connection_that_takes_too_long_is_a_time_out(upstream: Scripted
         await pool(upstream.port).connect(0)
 
 
-def self_signed(folder: Path) -> ssl.SSLContext:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(rsa_key().public_key())
-        .serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
-        .sign(rsa_key(), hashes.SHA256())
-    )  # fmt: skip
-    plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    key = rsa_key().private_bytes(serialization.Encoding.PEM, *plain)
-    (folder / "both.pem").write_bytes(key + certificate.public_bytes(serialization.Encoding.PEM))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "both.pem")
-    return context
-
-
 async def test_a_certificate_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
     async def accept(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=self_signed(tmp_path))
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=served_by(tmp_path, "127.0.0.1"))
     port = server.sockets[0].getsockname()[1]
     with pytest.raises(UpstreamRefused, match="upstream_unreachable") as refused:
-        await pool(port, tls=True).connect(5)
+        await pool(port, tls=UpstreamTls()).connect(5)
     assert "certificate" in (refused.value.detail or "").lower()
     server.close()
+
+
+async def test_without_its_authoritys_file_an_upstream_is_not_called_at_all(upstream: ScriptedUpstream) -> None:
+    with pytest.raises(UpstreamRefused) as refused:
+        await pool(upstream.port, tls=UpstreamTls(ca="/nowhere/ca.pem")).connect(5)
+    assert "No such file or directory" in (refused.value.detail or "")
+    assert upstream.connections == 0
 
 
 async def test_a_connection_that_is_just_closing_is_not_taken(upstream: ScriptedUpstream) -> None:
@@ -184,7 +182,9 @@ class Unlucky(Pool):
 
 async def test_a_connection_lost_as_soon_as_made_takes_no_place(upstream: ScriptedUpstream) -> None:
     endpoint = Endpoint("127.0.0.1", upstream.port)
-    kept = Unlucky(endpoint, Upstream("api", (endpoint,), max_connections=1), Deadlines(time.monotonic))
+    kept = Unlucky(
+        endpoint, Upstream("api", (endpoint,), max_connections=1), Deadlines(time.monotonic), Contexts(print)
+    )
     for _ in range(3):
         assert (await kept.connect(5)).lost
     kept.close()
@@ -338,9 +338,7 @@ async def test_an_address_where_nobody_listens_is_passed_over(upstream: Scripted
 
 
 @pytest.mark.parametrize("says_goodbye", [True, False], ids=["closed", "cut"])
-async def test_under_tls_only_a_closure_alert_ends_a_body_without_a_length(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says_goodbye: bool
-) -> None:
+async def test_under_tls_only_a_closure_alert_ends_a_body_without_a_length(tmp_path: Path, says_goodbye: bool) -> None:
     async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -356,9 +354,8 @@ async def test_under_tls_only_a_closure_alert_ends_a_body_without_a_length(
         def body(self, data: bytes) -> None: ...
 
     asked = asyncio.Event()
-    server = await asyncio.start_server(half, "127.0.0.1", 0, ssl=self_signed(tmp_path))
-    monkeypatch.setattr("gateway.net.pool._tls", lambda: _trusting())
-    wire = await pool(server.sockets[0].getsockname()[1], tls=True).connect(5)
+    server = await asyncio.start_server(half, "127.0.0.1", 0, ssl=served_by(tmp_path, "127.0.0.1"))
+    wire = await pool(server.sockets[0].getsockname()[1], tls=trusting(tmp_path)).connect(5)
     await wire.send(b"GET / HTTP/1.1\r\n\r\n", is_head=False, response_s=5)
     ended = wire.relay(Nobody(), idle_s=5)
     asked.set()
@@ -367,9 +364,3 @@ async def test_under_tls_only_a_closure_alert_ends_a_body_without_a_length(
     server.close()
     # RFC 9112 §9.8: without the alert somebody on the way may have cut it off.
     assert (wire.fault is None) is says_goodbye
-
-
-def _trusting() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context

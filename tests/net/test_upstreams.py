@@ -13,6 +13,7 @@ from gateway.core.balance import BreakerPolicy
 from gateway.core.model import Endpoint, Upstream
 from gateway.errors import NoHealthyEndpoint, UpstreamTimeout
 from gateway.net.deadlines import Deadlines
+from gateway.net.tls import Contexts
 from gateway.net.upstreams import Balancer, Upstreams
 from gateway.net.wire import Wire
 from tests.fakes.gateway import Answer, Clock, Running, gateway, read_answer
@@ -359,7 +360,7 @@ def upstream(*ports: int, **settings: Any) -> Upstream:
 
 @pytest.fixture
 async def upstreams() -> AsyncIterator[Upstreams]:
-    both = Upstreams(Deadlines(Clock(100.0)), on_event=lambda *_, **__: None)
+    both = Upstreams(Deadlines(Clock(100.0)), Contexts(print), on_event=lambda *_, **__: None)
     yield both
     both.close()
 

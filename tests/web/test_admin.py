@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.net.deadlines import SWEEP_S
+from gateway.web.accept import CannotListen
 from gateway.web.admin import LIMITS, MOST
-from gateway.web.backlog import CannotListen
 from tests.fakes.gateway import APP, Answer, Running, gateway, read_answer
 from tests.fakes.upstream import ScriptedUpstream, read_request, response
 

@@ -205,6 +205,8 @@ async def test_an_answer_of_a_stopping_gateway_ends_its_connection() -> None:
 
     async with ScriptedUpstream(slow) as upstream, gateway(upstream.port) as running:
         idle, idle_writer = await running.connect()
+        idle_writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await read_answer(idle)).status == 200
         reader, writer = await running.connect()
         writer.write(REQUEST)
         await arrived.wait()
@@ -216,6 +218,21 @@ async def test_an_answer_of_a_stopping_gateway_ends_its_connection() -> None:
         assert await draining
         for each in (idle_writer, writer):
             each.close()
+
+
+async def test_a_stopping_gateway_waits_a_moment_for_a_first_request_that_may_be_on_its_way(running: Running) -> None:
+    (reader, writer), (silent, silent_writer) = await running.connect(), await running.connect()
+    await settled(running, 2)
+    draining = asyncio.ensure_future(running.app.listener.drain(5))
+    await asyncio.sleep(0)
+    writer.write(REQUEST)
+    answer = await read_answer(reader)
+    assert (answer.status, answer.value("connection")) == (200, "close")
+    running.pass_time(2.1)
+    assert await silent.read() == b""
+    assert await draining
+    for each in (writer, silent_writer):
+        each.close()
 
 
 # A client that repeats its header, which is then neither parsed nor judged again

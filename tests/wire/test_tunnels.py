@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from gateway.core.frames import close_frame
+from tests.fakes.certificates import authority
 from tests.fakes.gateway import APP, Running, gateway, read_answer
 from tests.fakes.upstream import ScriptedUpstream, read_request, response
 from tests.fakes.websocket import ACCEPT, KEY, SWITCHED, handshake
-from tests.net.test_pool import _trusting, self_signed
+from tests.net.test_pool import served_by
 
 SMUGGLED = b"GET /public/smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
 MUCH = bytes(range(256)) * 8192  # 2 MiB
@@ -290,9 +291,7 @@ async def test_a_kept_connection_is_used_and_a_stale_one_replaced() -> None:
             closes.append(1)
 
 
-async def test_an_upstream_may_speak_tls_which_cannot_be_half_closed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_upstream_may_speak_tls_which_cannot_be_half_closed(tmp_path: Path) -> None:
     async def serves(reader: Reader, writer: Writer) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(SWITCHED + ANSWER)
@@ -303,10 +302,10 @@ async def test_an_upstream_may_speak_tls_which_cannot_be_half_closed(
         writer.close()
 
     over, got = asyncio.Event(), list[bytes]()
-    monkeypatch.setattr("gateway.net.pool._tls", _trusting)
-    server = await asyncio.start_server(serves, "127.0.0.1", 0, ssl=self_signed(tmp_path))
+    server = await asyncio.start_server(serves, "127.0.0.1", 0, ssl=served_by(tmp_path, "127.0.0.1"))
     port = server.sockets[0].getsockname()[1]
-    async with gateway(port, upstreams={"api": {"url": f"https://127.0.0.1:{port}"}}) as running:
+    tls = {"ca": authority().write(tmp_path)}
+    async with gateway(port, upstreams={"api": {"url": f"https://127.0.0.1:{port}", "tls": tls}}) as running:
         reader, writer = await running.connect()
         writer.write(handshake() + MUCH)
         await reader.readuntil(b"\r\n\r\n")
