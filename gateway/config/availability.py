@@ -98,7 +98,6 @@ UNBUILT = (
     Unbuilt("routes.*.issuer", "several issuers are", is_off),
     Unbuilt("routes.*.require.scope", "machine tokens, which alone have scopes, are", is_off),
     Unbuilt("routes.*.rate_limit", "rate limits are", is_off),
-    Unbuilt("routes.*.stream_max_age_s", "ending streams by age is", is_off),
     Unbuilt("identity.enrich", "the user directory is", is_off),
     Unbuilt("identity.assertion.enabled", "the signed assertion is", is_off),
     Unbuilt("identity.assertion.algorithm", "the signed assertion is", besides("ES256")),

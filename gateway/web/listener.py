@@ -14,7 +14,7 @@ from gateway.telemetry import Log
 from gateway.web.access import access_line
 from gateway.web.connection import Connection
 from gateway.web.deps import Deps
-from gateway.web.sockets import GOING_AWAY, Sockets
+from gateway.web.streams import Streams
 from gateway.web.visit import Visit
 
 # Garbage costs its sender nothing, so it must not fill a disk or push what matters out of sight.
@@ -35,8 +35,8 @@ class Listener(web.Server):
         self.deps, self.own, self.limits, self.log, self.clock = deps, own, limits, log, clock
         self.draining = False
         self.port = 0
-        self._deadlines = deadlines
-        self.sockets = Sockets(deadlines, deps.random_bits)
+        self.deadlines = deadlines
+        self.streams = Streams(deadlines, deps.random_bits)
         self.unread_per_sweep, self._unread = UNREAD_PER_SWEEP, 0
         self._open: set[Connection] = set()
         self._per_address: Counter[str] = Counter()
@@ -54,13 +54,13 @@ class Listener(web.Server):
 
     def after(self, seconds: float) -> float:
         """Give the deadline so many seconds from now: at most `SWEEP_S` too late, but never too early."""
-        return self._deadlines.now + SWEEP_S + seconds
+        return self.deadlines.now + SWEEP_S + seconds
 
     def opened(self, connection: Connection, address: str) -> bool:
         """Count a new connection; say whether there is room for it."""
         self._open.add(connection)
         self._per_address[address] += 1
-        self._deadlines.watch(connection)
+        self.deadlines.watch(connection)
         self._empty.clear()
         per_address = self.limits.connections_per_ip
         return len(self._open) <= self.limits.connections and (
@@ -69,7 +69,7 @@ class Listener(web.Server):
 
     def closed(self, connection: Connection, address: str) -> None:
         """Count it out again."""
-        self._deadlines.unwatch(connection)
+        self.deadlines.unwatch(connection)
         self._open.discard(connection)
         self._per_address[address] -= 1
         if self._per_address[address] <= 0:
@@ -106,14 +106,14 @@ class Listener(web.Server):
         self.draining = True
         for connection in tuple(self._open):
             connection.drain()
-        self.sockets.end_all(*GOING_AWAY)
+        self.streams.drain(within_s)
         try:
             async with asyncio.timeout(within_s):
                 await self._empty.wait()
         except TimeoutError:
+            self.streams.cut_all()  # first, so that their access lines say why
             for connection in tuple(self._open):
                 connection.abort()
-            self.sockets.cut_all()
             await asyncio.sleep(0)  # each is told that it is lost,
             await asyncio.sleep(0)  # and ends what it was doing
             return False

@@ -48,6 +48,6 @@ async def test_a_page_learns_that_its_session_ended(page: Any) -> None:
             "([talk, args]) => { window.ended = eval(talk)(args); }", [TALK, [url, protocols, ["wait"]]]
         )
         await page.wait_for_function("() => window.opened")
-        assert running.app.listener.sockets.revoke(session="sess_1") == 1
+        assert running.app.listener.streams.revoke(session="sess_1") == 1
         ended = await page.evaluate("() => window.ended")
     assert (ended["code"], ended["reason"]) == (4401, "session-revoked")

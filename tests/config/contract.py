@@ -147,7 +147,6 @@ ASKING = (
     ("routes.0.require.scope", "read"),
     ("routes.0.rate_limit", "100/s"),
     ("routes.0.rate_limit", "1000/min burst 200"),
-    ("routes.0.stream_max_age_s", "3600"),
     ("identity.enrich", "true"),
     ("identity.assertion.enabled", "true"),
     ("identity.assertion.algorithm", "EdDSA"),

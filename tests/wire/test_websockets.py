@@ -194,7 +194,7 @@ async def test_revoking_closes_just_the_sockets_of_those(whose: dict[str, str], 
         first = await session.ws_connect("/ws", **offered(running.token(**org)))
         second = await session.ws_connect("/ws", **offered(running.token(sub="user_2", sid="sess_2")))
         nobody = await session.ws_connect("/public/ws")
-        assert running.app.listener.sockets.revoke(**whose) == count
+        assert running.app.listener.streams.revoke(**whose) == count
         ended = second if whose.get("session") == "sess_2" else first
         if count:
             message = await ended.receive()
@@ -229,10 +229,10 @@ async def test_a_socket_outlives_every_timeout_and_is_logged_at_its_end() -> Non
             await socket.send_str("hello")
             assert await socket.receive_str() == "hello"
         assert [line for line in await running.logged() if line["event"] == "request"] == []
-        assert len(running.app.listener.sockets) == 1
+        assert len(running.app.listener.streams) == 1
         await socket.close()
         (line,) = await requests(running)
-        assert len(running.app.listener.sockets) == 0
+        assert len(running.app.listener.streams) == 0
     assert (line["status"], line["path"], line["code"]) == (101, "/public/x", None)
     assert line["bytes_in"] == 3 * (6 + 5) + 8
     assert line["bytes_out"] > 3 * (2 + 5) + 4
