@@ -34,18 +34,6 @@ async def test_both_sides_get_a_close_the_upstreams_masked_and_the_access_line_s
     assert (line["status"], line["code"], line["reason"]) == (101, why.code, why.reason or None)
 
 
-async def test_a_socket_is_known_until_both_its_sides_are_gone() -> None:
-    async with tunnel() as (running, near, far):
-        far[1].transport.pause_reading()
-        near[1].write(bytes(2**24))
-        near[1].transport.abort()
-        await line_of(running)
-        assert len(running.app.listener.streams) == 1  # what it had sent is still on its way
-        only(running).carried.cut(GOING_AWAY)
-        await until(lambda: not running.app.listener.streams)
-        far[1].transport.abort()
-
-
 async def test_a_socket_that_is_cut_has_no_last_words() -> None:
     async with tunnel() as (running, near, far):
         only(running).carried.cut(GOING_AWAY)
