@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from tests.fakes.gateway import Running, gateway
@@ -40,10 +40,8 @@ class Exchange:
 
     async def left(self) -> None:
         """Return once the gateway has left."""
-        try:
+        with suppress(ConnectionResetError):
             assert await self._reader.read() == b""
-        except ConnectionResetError:
-            pass
 
 
 class Storyteller:
