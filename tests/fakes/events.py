@@ -20,7 +20,7 @@ class Exchange:
     def __init__(self, request: Received, reader: Reader, writer: Writer) -> None:
         self.request, self._reader, self.writer = request, reader, writer
         self.chunked = False
-        self.done = asyncio.Event()
+        self.ended = asyncio.Event()
 
     def head(self, *fields: str, status: int = 200) -> None:
         """Begin an answer."""
@@ -37,6 +37,7 @@ class Exchange:
             self.writer.write(b"0\r\n\r\n")
         else:
             self.writer.close()
+        self.ended.set()
 
     async def left(self) -> None:
         """Return once the gateway has left."""
@@ -49,14 +50,13 @@ class Storyteller:
 
     def __init__(self) -> None:
         self.exchanges: asyncio.Queue[Exchange] = asyncio.Queue()
-        self.over = asyncio.Event()
 
     async def __call__(self, reader: Reader, writer: Writer) -> None:
-        """Serve one request."""
-        request = await read_request(reader)
-        if request is not None:
-            await self.exchanges.put(Exchange(request, reader, writer))
-            await self.over.wait()
+        """Serve one request after the other, each as long as it lasts."""
+        while (request := await read_request(reader)) is not None:
+            exchange = Exchange(request, reader, writer)
+            await self.exchanges.put(exchange)
+            await exchange.ended.wait()
 
     async def asked(self) -> Exchange:
         """Give the next exchange."""
@@ -68,10 +68,7 @@ async def telling(**overrides: Any) -> AsyncIterator[tuple[Running, Storyteller]
     """Run one and a gateway in front of it."""
     teller = Storyteller()
     async with ScriptedUpstream(teller) as upstream, gateway(upstream.port, **overrides) as running:
-        try:
-            yield running, teller
-        finally:
-            teller.over.set()
+        yield running, teller
 
 
 class Listening:
