@@ -149,7 +149,9 @@ def test_the_upstreams_own_path_comes_first():
         pytest.param("path: /*, allow_encoded: ['%5c']", "routes[0].allow_encoded", "must be '%2f'", id="backslash"),
         pytest.param("path: /*, stream_max_age_s: -1", "routes[0].stream_max_age_s", "0", id="negative-age"),
         pytest.param("path: /*, stream_max_age_s: 1h", "routes[0].stream_max_age_s", "number", id="age-with-a-unit"),
-        pytest.param("path: /*, stream_max_age_s: true", "routes[0].stream_max_age_s", "number", id="age-that-is-a-flag"),
+        pytest.param(
+            "path: /*, stream_max_age_s: true", "routes[0].stream_max_age_s", "number", id="age-that-is-a-flag"
+        ),
         pytest.param("path: /*, timeouts: {idle_s: 0}", "routes[0].timeouts.idle_s", "greater than 0", id="timeout"),
         pytest.param("path: /*, max_body_bytes: -1", "routes[0].max_body_bytes", "greater than", id="body"),
     ],

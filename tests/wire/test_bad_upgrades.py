@@ -191,6 +191,21 @@ async def test_a_cookie_opens_a_socket_for_pages_that_may(path: str, lines: tupl
     assert listening.connections == (status == 101)
 
 
+@pytest.mark.parametrize(
+    ("proto", "status"), [("https", 101), ("http", 403), ("", 403)], ids=["tls", "plain", "unsaid"]
+)
+async def test_whether_a_page_is_our_own_is_known_by_the_scheme_a_trusted_proxy_names(proto: str, status: int) -> None:
+    upstream = Upstream()
+    trusting = {"trusted_proxies": ["127.0.0.0/8"]}
+    async with ScriptedUpstream(upstream) as listening, gateway(listening.port, **trusting) as running:
+        cookie = f"Cookie: __session={running.token()}; __client_uat={int(running.clock()) - 10}"
+        lines = [f"Origin: https://{HOST}", *([f"X-Forwarded-Proto: {proto}"] if proto else [])]
+        reader, writer = await running.connect()
+        writer.write(handshake("/ws", cookie, *lines))
+        assert int((await reader.readuntil(b"\r\n\r\n"))[9:12]) == status
+        writer.close()
+
+
 async def test_a_sub_protocol_token_needs_no_origin_and_is_not_rescued_by_a_cookie() -> None:
     upstream = Upstream()
     async with ScriptedUpstream(upstream) as listening, gateway(listening.port) as running:

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from gateway.core.model import Principal
+from gateway.errors import BadUpstreamResponse
 from gateway.web.streams import FEW, Carried, Stream, Streams
 from tests.fakes.events import CHUNKED, EVENT_STREAM, Exchange, Listening, Storyteller, line_of, listening, telling
 from tests.fakes.gateway import APP, Running, gateway, read_answer
@@ -397,6 +398,19 @@ async def test_an_answer_that_began_while_its_request_was_still_coming_is_revoke
         line = await line_of(running)
         writer.close()
     assert (line["status"], line["reason"]) == (200, "session-revoked")
+
+
+async def test_of_two_ends_in_one_moment_the_access_line_tells_the_gateways_own() -> None:
+    async with telling() as (running, teller), listening(running, "/events", token=running.token()) as client:
+        await begun(teller, client)
+        (connection,) = running.app.listener._open
+        assert connection.visit is not None
+        assert connection.visit.wire is not None
+        connection.visit.wire.fail(BadUpstreamResponse())  # whoever waits for it has not heard of it yet
+        assert running.app.listener.streams.revoke(user="user_1") == 1
+        assert await client.cut()
+        line = await line_of(running)
+    assert line["reason"] == "session-revoked"
 
 
 async def test_a_pipelined_request_behind_a_revoked_stream_is_not_served() -> None:
