@@ -107,14 +107,15 @@ class Listener(web.Server):
         for connection in tuple(self._open):
             connection.drain()
         self.streams.drain(within_s)
+        finished = True
         try:
             async with asyncio.timeout(within_s):
                 await self._empty.wait()
         except TimeoutError:
+            finished = False
             self.streams.cut_all()  # first, so that their access lines say why
             for connection in tuple(self._open):
                 connection.abort()
-            await asyncio.sleep(0)  # each is told that it is lost,
-            await asyncio.sleep(0)  # and ends what it was doing
-            return False
-        return True
+        await asyncio.sleep(0)  # each is told that it is lost,
+        await asyncio.sleep(0)  # and ends what it was doing, its access line included
+        return finished
