@@ -20,7 +20,8 @@ The way of a request:
                                              web/identify: core/credentials, verify, claims, policy
 
 `web/connection` carries it, `web/pipeline` says in which order, `net/exchange` talks to the upstream. A WebSocket takes
-the same way; its 101 comes back to `web/sockets`, which opens a `net/tunnel`. Convex's clients are read in one:
+the same way; its 101 comes back to `web/sockets`, which opens a `net/tunnel`. What outlives its token, a socket or an
+answer still on its way, is in `web/streams`, which ends it with its session. Convex's clients are read in one:
 `net/convex`, `core/messages`, `core/convex`, `web/convex`.
 """
 

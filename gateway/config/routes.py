@@ -89,6 +89,7 @@ def _route(section: RouteSection, name: str, path: Path, around: Surroundings, r
         connect_s=timeouts.connect_s or upstream.connect_s,
         response_s=timeouts.response_s or upstream.response_s,
         idle_s=timeouts.idle_s or upstream.idle_s,
+        stream_max_age_s=section.stream_max_age_s or 0.0,
         allow_encoded=frozenset(section.allow_encoded),
         forward_token=upstream.forward_token if section.forward_token is None else section.forward_token,
         rates=rates,

@@ -101,7 +101,7 @@ class RouteSection(Section):
     max_body_bytes: Whole | None = setting(None, "Bytes of a request body; 0 = unlimited; default: limits.body_bytes")
     cors: CorsSection | None = setting(None, "Replaces the whole of the general cors; null turns it off")
     rate_limit: RateLimit | None = setting(None, 'Per caller, such as "100/s" or "1000/min burst 200"; or by_ip, …')
-    stream_max_age_s: Seconds | None = setting(None, "Seconds a stream may live")
+    stream_max_age_s: Seconds | None = setting(None, "Seconds a socket or an unfinished answer may live; 0 = for ever")
     allow_encoded: AllowEncoded = setting((), "Ambiguous spellings the upstream reads as the gateway does")
     allow_pending: Flag = setting(False, "Take sessions whose tasks are still open")
     allow_impersonation: Flag = setting(True, "Take tokens of somebody acting for the user")

@@ -42,7 +42,8 @@ WATCHED = {
     "access-control-request-method": True, "access-control-request-headers": True,
     "access-control-request-private-network": True, "x-forwarded-for": False, "x-forwarded-proto": False,
     "x-forwarded-host": False, "x-forwarded-port": False, "x-request-id": False, "traceparent": False,
-    "tracestate": False, "sec-websocket-key": True, "sec-websocket-protocol": False, "idempotency-key": True,
+    "tracestate": False, "sec-websocket-key": True, "sec-websocket-version": True,
+    "sec-websocket-protocol": False, "idempotency-key": True,
 }  # fmt: skip
 # What `Connection` cannot name away: Host and framing; and what a trusted proxy says, for a proxy that lets a client's
 # `Connection: x-forwarded-for` through would otherwise lose us the client's address, scheme or id.

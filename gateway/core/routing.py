@@ -137,6 +137,7 @@ class Route:
     connect_s: float = 5.0
     response_s: float = 30.0
     idle_s: float = 300.0
+    stream_max_age_s: float = 0.0  # 0 = as long as it likes
     allow_encoded: frozenset[str] = frozenset()
     forward_token: bool = False
     rates: RatePolicy = NO_RATES  # its own, beside the general ones

@@ -5,7 +5,7 @@ sub-protocols (CONTRACT §4). Neither is ever seen by an upstream.
 """
 
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Sequence
 from hashlib import sha1
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ OWN = b"gateway.auth"
 BEARER = b"gateway.bearer."
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 SWITCH = b"\r\nConnection: Upgrade\r\nUpgrade: websocket"
+ACCEPT = b"\r\nSec-WebSocket-Accept: "
 PROTOCOL = b"\r\nSec-WebSocket-Protocol: "
 
 
@@ -49,24 +50,29 @@ def request_lines(value: bytes | None) -> bytes:
     return SWITCH + (PROTOCOL + onward if onward else b"")
 
 
-def answer_lines(value: bytes | None, head: Iterable[bytes]) -> bytes:
+def answer_lines(value: bytes | None, head: Sequence[bytes]) -> bytes:
     """Give what the 101 has beyond the upstream's own lines.
 
     A browser that offered sub-protocols wants one of them back; where the upstream chose none it is `gateway.auth`.
     """
     own = read_offer(value).own
-    chosen = any(line[: len(PROTOCOL)].lower() == PROTOCOL.lower() for line in head)
-    return SWITCH + (PROTOCOL + own if own and not chosen else b"")
+    return SWITCH + (PROTOCOL + own if own and not _values(PROTOCOL, head) else b"")
 
 
-def check_accepted(key: bytes, head: Iterable[bytes]) -> None:
+def check_accepted(key: bytes, head: Sequence[bytes]) -> None:
     """Check that a 101 answers this very handshake: whoever did not read the key does not speak WebSocket.
 
     Raises:
-        BadUpstreamResponse: `Sec-WebSocket-Accept` is missing, wrong or there twice (RFC 6455 §4.1).
+        BadUpstreamResponse: `Sec-WebSocket-Accept` is missing, wrong or there twice (RFC 6455 §4.1), or two
+            sub-protocols are chosen. One that was not offered is between the two who speak, as are extensions.
     """
-    name = b"\r\nsec-websocket-accept: "
-    said = [line[len(name) :].strip() for line in head if line[: len(name)].lower() == name]
     digest = b64encode(sha1(key + GUID, usedforsecurity=False).digest())
-    if said != [digest]:
+    if _values(ACCEPT, head) != [digest]:
         raise BadUpstreamResponse(detail="101 without the Sec-WebSocket-Accept that belongs to the request")
+    if len(_values(PROTOCOL, head)) > 1:
+        raise BadUpstreamResponse(detail="101 with two Sec-WebSocket-Protocol fields")
+
+
+def _values(name: bytes, head: Sequence[bytes]) -> list[bytes]:
+    """Give the values of a field, `name` being how its line begins."""
+    return [line[len(name) :].strip() for line in head if line[: len(name)].lower() == name.lower()]

@@ -23,10 +23,10 @@ TRY_AGAIN, TOO_SLOW = (1013, b"too many messages at once"), (1008, b"message too
 class Judge(Protocol):
     """What follows from a client's messages (`web.convex`)."""
 
-    def authenticate(self, tunnel: Tunnel, token: bytes | None) -> None:
+    def authenticate(self, token: bytes | None) -> None:
         """The client says who it is from now on; None: nobody."""
 
-    def refuse(self, tunnel: Tunnel, code: int, reason: bytes) -> None:
+    def refuse(self, code: int, reason: bytes) -> None:
         """End the socket; nothing more of the client's passes."""
 
     def gone(self) -> None:
@@ -78,7 +78,7 @@ class JudgedHalf(Half):
     def _read(self, content: bytes) -> None:
         said = read_message(content)
         if said is not None:
-            self._judge.authenticate(self._tunnel, said.token)
+            self._judge.authenticate(said.token)
 
     def _has_room(self) -> bool:
         """Take or give back room for what is kept here, and there too while the upstream is slow to read."""
@@ -113,7 +113,7 @@ class JudgedHalf(Half):
 
     def _end(self, code: int, reason: bytes) -> None:
         self._let_go()
-        self._judge.refuse(self._tunnel, code, reason)
+        self._judge.refuse(code, reason)
 
     def close_with(self, frame: bytes) -> None:
         """Put this frame behind what has passed: that is always whole frames. What is held never will pass."""

@@ -2,7 +2,7 @@
 
 Each side's transport gets a `Half` as its protocol: what comes there is written to the other side, and reading stops
 while the other side's buffer is full. The gateway can end it with a Close frame of its own. Whose tunnel it is, and why
-it ends, is `web.sockets`' business.
+it ends, is the business of `web.sockets` and `web.streams`.
 """
 
 import asyncio

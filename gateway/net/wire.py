@@ -14,7 +14,7 @@ import httptools
 
 from gateway.errors import BadUpstreamResponse, GatewayError, UpstreamTimeout
 from gateway.net.deadlines import SWEEP_S, Deadlines
-from gateway.net.fields import CODING, CORS, DROP, LENGTH, judge, judged
+from gateway.net.fields import CODING, CORS, DROP, LENGTH, UPGRADE, judge, judged
 
 WRITE_HIGH = 65_536  # bytes; uvloop's own low-water mark would be 16 bytes, so both are set
 WRITE_LOW = 16_384
@@ -341,6 +341,9 @@ class Wire(asyncio.Protocol):
             self._chunked = True
         elif verdict is CORS:
             self.cors.append(b"\r\n%b: %b" % (name, value))
+        elif verdict is UPGRADE:
+            if self._parser.get_status_code() == 101 and value.lower() != b"websocket":
+                raise ValueError("101 to another protocol")
         elif value != b"keep-alive":
             self._nominated |= {part.strip().lower() for part in value.split(b",")}
 

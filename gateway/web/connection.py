@@ -245,6 +245,8 @@ class Connection(RequestHandler):
             visit.refuse(InternalError())
             listener.log_fault(visit, error)
         finally:
+            if visit.stream is not None:
+                listener.streams.close(visit.stream)
             listener.log_request(visit)
         if self._paused:
             await self._drain_helper()  # a client that asks and never reads would fill our memory

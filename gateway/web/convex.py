@@ -6,58 +6,61 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.core.routing import Route
-from gateway.errors import GatewayError
+from gateway.errors import Forbidden, GatewayError
 from gateway.net.convex import JudgedHalf
 from gateway.net.tunnel import Half, Lost, Tunnel
 from gateway.web.identify import identify_token
+from gateway.web.streams import Ending
 
 if TYPE_CHECKING:
     from gateway.web.listener import Listener
+    from gateway.web.sockets import Socket
     from gateway.web.visit import Visit
 
 
-def client_half(visit: "Visit", listener: "Listener") -> Callable[[Tunnel, asyncio.Transport, Lost], Half]:
+def client_half(
+    visit: "Visit", socket: "Socket", listener: "Listener"
+) -> Callable[[Tunnel, asyncio.Transport, Lost], Half]:
     """Give what the client's side of this visit's tunnel is made with: only Convex's clients are read."""
     route = visit.route
     if route is None or not route.upstream.convex or route.upstream.allow_convex_admin:
         return Half
-    return partial(JudgedHalf, judge=Binding(visit, route, listener), room=listener.sockets.room)
+    return partial(JudgedHalf, judge=Binding(visit, route, socket, listener), room=listener.room)
 
 
 class Binding:
     """Whose one socket is, by its last Authenticate (`net.convex.Judge`)."""
 
-    __slots__ = ("_listener", "_route", "_verifying", "_visit")
+    __slots__ = ("_listener", "_route", "_socket", "_verifying", "_visit")
 
-    def __init__(self, visit: "Visit", route: Route, listener: "Listener") -> None:
-        self._visit, self._route, self._listener = visit, route, listener
+    def __init__(self, visit: "Visit", route: Route, socket: "Socket", listener: "Listener") -> None:
+        self._visit, self._route, self._socket, self._listener = visit, route, socket, listener
         self._verifying: asyncio.Task[None] | None = None
 
-    def authenticate(self, tunnel: Tunnel, token: bytes | None) -> None:
+    def authenticate(self, token: bytes | None) -> None:
         """Find out whose token it is. The message has passed: Convex judges for itself."""
         if self._route.auth == "public":
             return  # no credential is read there
         self.gone()
         if token is None:
-            self._listener.sockets.bind(tunnel, None)
+            self._socket.bind(None)
         else:
-            self._verifying = asyncio.get_running_loop().create_task(self._bind(tunnel, token))
+            self._verifying = asyncio.get_running_loop().create_task(self._bind(token))
 
-    async def _bind(self, tunnel: Tunnel, token: bytes) -> None:
+    async def _bind(self, token: bytes) -> None:
         try:
             # A reload may have replaced the configuration since: who is to be believed is today's.
             identified = await identify_token(self._listener.deps, token, self._route)
         except GatewayError:
             # Not the client's last word: Convex tells it too, and it comes back with a fresh token.
-            return self._listener.sockets.bind(tunnel, None)
+            return self._socket.bind(None)
         self._visit.identified = identified  # for the access line
-        return self._listener.sockets.bind(tunnel, identified.principal)
+        return self._socket.bind(identified.principal)
 
-    def refuse(self, tunnel: Tunnel, code: int, reason: bytes) -> None:
+    def refuse(self, code: int, reason: bytes) -> None:
         """Close both sides."""
         self.gone()
-        self._visit.reason = reason.decode()
-        self._listener.sockets.end(tunnel, code, reason)
+        self._socket.end(Ending(code, reason, Forbidden.code, reason.decode()))
 
     def gone(self) -> None:
         """Stop finding out."""

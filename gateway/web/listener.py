@@ -11,12 +11,13 @@ from aiohttp import web
 
 from gateway.core.model import Limits
 from gateway.errors import GatewayError
+from gateway.net.convex import Room
 from gateway.net.deadlines import SWEEP_S, Deadlines
 from gateway.telemetry import Log
 from gateway.web.access import access_line
 from gateway.web.connection import Connection
 from gateway.web.deps import Deps
-from gateway.web.sockets import GOING_AWAY, Sockets
+from gateway.web.streams import Streams
 from gateway.web.visit import Visit
 
 # Garbage costs its sender nothing, so it must not fill a disk or push what matters out of sight.
@@ -43,8 +44,9 @@ class Listener(web.Server):
         self.deps, self.own, self.limits, self.log, self.clock = deps, own, limits, log, clock
         self.draining = False
         self.port = 0
-        self._deadlines = deadlines
-        self.sockets = Sockets(deadlines, deps.random_bits)
+        self.deadlines = deadlines
+        self.streams = Streams(deadlines, deps.random_bits)
+        self.room = Room(deadlines)
         self.unread_per_sweep, self._unread = UNREAD_PER_SWEEP, 0
         self.farewell_s = FAREWELL_S
         self._open: set[Connection] = set()
@@ -65,7 +67,7 @@ class Listener(web.Server):
 
     def after(self, seconds: float) -> float:
         """Give the deadline so many seconds from now: at most `SWEEP_S` too late, but never too early."""
-        return self._deadlines.now + SWEEP_S + seconds
+        return self.deadlines.now + SWEEP_S + seconds
 
     @property
     def places(self) -> int:
@@ -86,7 +88,7 @@ class Listener(web.Server):
         connection.deadline = self.after(read_s)
         self._open.add(connection)
         self._per_address[address] += 1
-        self._deadlines.watch(connection)
+        self.deadlines.watch(connection)
         self._empty.clear()
         if self.is_crowded and not self._freed:
             self._make_room()
@@ -114,7 +116,7 @@ class Listener(web.Server):
 
     def closed(self, connection: Connection, address: str) -> None:
         """Count it out again."""
-        self._deadlines.unwatch(connection)
+        self.deadlines.unwatch(connection)
         self._open.discard(connection)
         self._per_address[address] -= 1
         if self._per_address[address] <= 0:
@@ -161,7 +163,8 @@ class Listener(web.Server):
     async def drain(self, within_s: float) -> bool:
         """Let what runs finish; say whether all did in time."""
         self.draining = True
-        self.sockets.end_all(*GOING_AWAY)
+        self.streams.drain(within_s)
+        finished = True
         try:
             async with asyncio.timeout(within_s):
                 await self._part()
@@ -169,10 +172,10 @@ class Listener(web.Server):
                     connection.drain()
                 await self._empty.wait()
         except TimeoutError:
+            finished = False
+            self.streams.cut_all()  # first, so that their access lines say why
             for connection in tuple(self._open):
                 connection.abort()
-            self.sockets.cut_all()
-            await asyncio.sleep(0)  # each is told that it is lost,
-            await asyncio.sleep(0)  # and ends what it was doing
-            return False
-        return True
+        await asyncio.sleep(0)  # each is told that it is lost,
+        await asyncio.sleep(0)  # and ends what it was doing, its access line included
+        return finished

@@ -23,6 +23,8 @@ HTTP_11 = (1, 1)
 VERSIONS = (HTTP_11, (1, 0))
 REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
 MAX_LENGTH_DIGITS = 18  # below 2^63; aiohttp takes 2^64 - 1 for no body at all
+# RFC 6455 §11.3.1, §11.3.5: neither may come twice; two servers would answer two different handshakes.
+HANDSHAKE_FIELDS = frozenset({"sec-websocket-key", "sec-websocket-version"})
 USUAL_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -57,7 +59,7 @@ def read_inbound(
     elif "#" in target:
         raise BadRequest("target", detail="fragment")
     header = _read_header(message, peer, rules, authority)
-    upgrade = message.upgrade and _is_websocket(message, header.seen)
+    upgrade = message.upgrade and _is_websocket(message, header)
     return Inbound(message.method, target.encode(), target.partition("?")[0], header, upgrade)
 
 
@@ -140,12 +142,15 @@ def unreadable(fault: BaseException) -> GatewayError:
     return BadRequest("malformed", detail=type(fault).__name__)
 
 
-def _is_websocket(message: RawRequestMessage, seen: Mapping[str, bytes]) -> bool:
+def _is_websocket(message: RawRequestMessage, header: Header) -> bool:
     """Tell a WebSocket's upgrade; any other one is refused, h2c above all (RFC 9113 §3.1 took it back)."""
+    seen = header.seen
     if seen.get("upgrade", b"").lower() != b"websocket" or message.method != "GET" or message.version < HTTP_11:
         raise BadRequest("upgrade")
     if not seen.get("sec-websocket-key"):
         raise BadRequest("upgrade", detail="no Sec-WebSocket-Key")
+    if not header.repeated.isdisjoint(HANDSHAKE_FIELDS):
+        raise BadRequest("upgrade", detail="a field of the handshake twice")
     if "content-length" in seen or "transfer-encoding" in seen:
         raise BadRequest("upgrade", detail="an upgrade with a body")
     return True

@@ -11,6 +11,7 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLOSE: Final = b"\r\nConnection: close"
 KEEP: Final = b"\r\nConnection: keep-alive"  # only an HTTP/1.0 client has to be told
 FORWARDED: Final = b"HTTP/1.1 %d %b%b%b\r\nX-Request-Id: %b%b%b\r\n\r\n%b"
+EVENT_STREAM: Final = b"\r\ncontent-type: text/event-stream"
 CHUNKED: Final = b"\r\nTransfer-Encoding: chunked"
 
 
@@ -21,6 +22,11 @@ def forwarded(
     fields = b"".join(answer.head)
     own = b"".join(answer.cors) if cors is None else cors
     return FORWARDED % (answer.status, answer.reason, fields, own, request_id, framing, connection, body)
+
+
+def is_event_stream(answer: Answer) -> bool:
+    """Say whether an answer is one of server-sent events (HTML standard, "Server-sent events")."""
+    return any(line[: len(EVENT_STREAM)].lower() == EVENT_STREAM for line in answer.head)
 
 
 def framing(answer: Answer, body_bytes: int, *, is_head: bool, http_10: bool) -> bytes | None:

@@ -1,7 +1,6 @@
-"""WebSockets: from the upstream's 101 to an open tunnel, and whose tunnels are open, so that they can be ended."""
+"""A WebSocket: from the upstream's 101 to an open tunnel, and how the gateway ends one."""
 
 import asyncio
-from collections.abc import Callable
 from socket import SO_KEEPALIVE, SOL_SOCKET
 from typing import TYPE_CHECKING
 
@@ -10,80 +9,71 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from gateway.core.model import Principal
 from gateway.core.upgrade import answer_lines, check_accepted
 from gateway.errors import BadUpstreamResponse
-from gateway.net.convex import Room
-from gateway.net.deadlines import Deadlines
-from gateway.net.tunnel import Half, Lost, Tunnel
+from gateway.net.tunnel import Tunnel
 from gateway.net.wire import Wire
 from gateway.web import respond
 from gateway.web.convex import client_half
+from gateway.web.streams import Ending, Stream
 from gateway.web.upload import Upload
 
 if TYPE_CHECKING:
     from gateway.web.connection import Connection
     from gateway.web.visit import Visit
 
-GOING_AWAY = 1001, b"going away"  # RFC 6455 §7.4.1
-REVOKED = 4401, b"session-revoked"  # CONTRACT §4
 
+class Socket:
+    """An open WebSocket, `streams.Carried`; known until both its sides are gone."""
 
-class Sockets:
-    """The open tunnels and who is behind each."""
+    __slots__ = ("_connection", "_principal", "_stream", "_visit", "tunnel")
 
-    __slots__ = ("_deadlines", "_open", "_random_bits", "room")
+    endless = True
 
-    def __init__(self, deadlines: Deadlines, random_bits: Callable[[int], int]) -> None:
-        self._deadlines, self._random_bits = deadlines, random_bits
-        self._open: dict[Tunnel, Principal | None] = {}
-        self.room = Room(deadlines)
+    def __init__(self, visit: "Visit", connection: "Connection", wire: Wire) -> None:
+        assert connection.transport is not None
+        self._visit, self._connection = visit, connection
+        self._stream: Stream | None = None  # once it is open
+        self._principal = visit.principal
+        self.tunnel = Tunnel(
+            connection.listener.deadlines, (connection.transport, connection.connection_lost),
+            (_taken_from(wire), wire.connection_lost), self._over, client_half(visit, self, connection.listener),
+        )  # fmt: skip
 
-    def __len__(self) -> int:
-        return len(self._open)
+    def open(self, head: bytes, *, behind: bytes) -> None:
+        """Send the 101's head and pass on from now on; `behind` it the upstream has said something already."""
+        visit, tunnel, listener = self._visit, self.tunnel, self._connection.listener
+        early = self._connection.hand_over(tunnel.client)
+        tunnel.upstream.transport.set_protocol(tunnel.upstream)
+        tunnel.start(head, early=early, behind=behind)
+        assert visit.route is not None
+        self._stream = listener.streams.open(self, self._principal, max_age_s=visit.route.stream_max_age_s)
 
-    def open(
-        self, client: tuple[asyncio.Transport, Lost], upstream: tuple[asyncio.Transport, Lost],
-        principal: Principal | None, client_half: Callable[[Tunnel, asyncio.Transport, Lost], Half] = Half,
-    ) -> Tunnel:  # fmt: skip
-        """Make a tunnel between two transports, known until both are gone."""
-        tunnel = Tunnel(self._deadlines, client, upstream, self._forget, client_half)
-        self._open[tunnel] = principal
-        return tunnel
+    def bind(self, principal: Principal | None) -> None:
+        """Belong to this one from now on; None: to nobody."""
+        self._principal = principal
+        if self._stream is not None:
+            self._stream.principal = principal
 
-    def bind(self, tunnel: Tunnel, principal: Principal | None) -> None:
-        """Note whose an open tunnel is from now on; None: nobody's."""
-        if tunnel in self._open:
-            self._open[tunnel] = principal
+    def end(self, ending: Ending) -> None:
+        """End it now, open or still opening."""
+        if self._stream is None:
+            self.break_off(ending)
+        else:
+            self._stream.end(ending)
 
-    def _forget(self, tunnel: Tunnel) -> None:
-        self._open.pop(tunnel, None)
+    def _over(self, _tunnel: Tunnel) -> None:
+        if self._stream is not None:
+            self._connection.listener.streams.close(self._stream)
 
-    def revoke(self, *, user: str | None = None, session: str | None = None, org: str | None = None) -> int:
-        """Close the sockets of whoever fits everything that is given, and say how many; nothing given fits nobody."""
-        wanted = (user, session, org)
-        if wanted == (None, None, None):
-            return 0
-        ending = [tunnel for tunnel, principal in self._open.items() if principal and _fits(principal, wanted)]
-        for tunnel in ending:
-            self.end(tunnel, *REVOKED)
-        return len(ending)
+    def break_off(self, ending: Ending) -> None:
+        """Say goodbye to both sides with a Close frame."""
+        self._visit.note(ending)
+        mask = self._connection.listener.deps.random_bits(32).to_bytes(4, "big")
+        self.tunnel.end(ending.close_code, ending.words, mask=mask)
 
-    def end_all(self, code: int, reason: bytes) -> None:
-        """Close every socket."""
-        for tunnel in tuple(self._open):
-            self.end(tunnel, code, reason)
-
-    def end(self, tunnel: Tunnel, code: int, reason: bytes) -> None:
-        """Close one."""
-        tunnel.end(code, reason, mask=self._random_bits(32).to_bytes(4, "big"))
-
-    def cut_all(self) -> None:
-        """Drop every one at once."""
-        for tunnel in tuple(self._open):
-            tunnel.expire()
-
-
-def _fits(principal: Principal, wanted: tuple[str | None, ...]) -> bool:
-    having = (principal.user_id, principal.session_id, principal.org_id)
-    return all(want is None or want == have for want, have in zip(wanted, having, strict=True))
+    def cut(self, ending: Ending) -> None:
+        """Drop both connections."""
+        self._visit.note(ending)
+        self.tunnel.expire()
 
 
 async def carry(visit: "Visit", connection: "Connection", wire: Wire) -> None:
@@ -92,7 +82,7 @@ async def carry(visit: "Visit", connection: "Connection", wire: Wire) -> None:
     Raises:
         BadUpstreamResponse: the 101 does not belong to this handshake, or its sender has left already.
     """
-    inbound, listener = visit.inbound, connection.listener
+    inbound = visit.inbound
     assert inbound is not None
     seen = inbound.header.seen
     check_accepted(seen["sec-websocket-key"], wire.head)
@@ -103,15 +93,9 @@ async def carry(visit: "Visit", connection: "Connection", wire: Wire) -> None:
     lines = answer_lines(seen.get("sec-websocket-protocol"), wire.head)
     head = respond.forwarded(wire, b"", visit.request_id, visit.forwarded_cors(), b"", lines)
     visit.answered, visit.status = True, wire.status
-    tunnel = listener.sockets.open(
-        (connection.transport, connection.connection_lost), (_taken_from(wire), wire.connection_lost),
-        visit.identified.principal if visit.identified else None, client_half(visit, listener),
-    )  # fmt: skip
-    early = connection.hand_over(tunnel.client)
-    tunnel.upstream.transport.set_protocol(tunnel.upstream)
-    tunnel.start(head, early=early, behind=wire.take_body())
-    if listener.draining:
-        listener.sockets.end(tunnel, *GOING_AWAY)
+    socket = Socket(visit, connection, wire)
+    socket.open(head, behind=wire.take_body())
+    tunnel = socket.tunnel
     try:
         await asyncio.get_running_loop().create_future()  # `connection_lost` cancels it, and us
     finally:

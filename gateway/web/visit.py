@@ -6,13 +6,14 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from gateway.core.cors import answer_fields
-from gateway.core.model import Identified, Inbound
+from gateway.core.model import Identified, Inbound, Principal
 from gateway.core.routing import Route
 from gateway.errors import Draining, GatewayError
 from gateway.net.exchange import Answer
 from gateway.net.wire import Wire
 from gateway.web import respond
 from gateway.web.sockets import carry
+from gateway.web.streams import Ending, Stream
 from gateway.web.upload import NO_UPLOAD, Upload
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Visit:
     http_10: bool = False
     received: tuple[RawRequestMessage, StreamReader] | None = None  # as parsed, for aiohttp's application machinery
     spare: bool = False  # its connection has a spare place only
+    stream: Stream | None = None  # while its answer's body is on its way
     answered: bool = False  # a final head has left, or the application machinery has begun one
     _chunking: bool = False
 
@@ -53,6 +55,11 @@ class Visit:
     def address(self) -> str:
         """The peer's IP address."""
         return self._connection.peer.address
+
+    @property
+    def principal(self) -> Principal | None:
+        """Who is calling, None for nobody."""
+        return self.identified.principal if self.identified is not None else None
 
     def cors(self) -> bytes:
         """Give the CORS fields of this request's answer: its route's, or those of answers without one."""
@@ -80,6 +87,9 @@ class Visit:
             connection.closing = True
         line = self._connection_line()
         self._write(respond.forwarded(answer, body, self.request_id, self.forwarded_cors(), framing or b"", line))
+        if not answer.complete:
+            assert self.route is not None
+            self.stream = connection.listener.streams.open(self, self.principal, max_age_s=self.route.stream_max_age_s)
 
     def _connection_line(self) -> bytes:
         connection = self._connection
@@ -104,7 +114,7 @@ class Visit:
 
     def refuse(self, error: GatewayError, *, cors: bytes | None = None) -> None:
         """Send the gateway's own no. Behind a head there is no place for another one: the connection is cut."""
-        self.code, self.reason = error.code, error.reason or ""
+        self.code, self.reason = self.code or error.code, self.reason or error.reason or ""
         if self.answered:
             return self._connection.abort()  # a second head inside the first one's body would be response splitting
         self.answered, self.status = True, error.status
@@ -124,6 +134,28 @@ class Visit:
         if transport is not None and not transport.is_closing():
             self.bytes_out += len(data)
             transport.write(data)
+
+    # --- its end before its time (`streams.Carried`) ------------------------------------------------------------------
+
+    @property
+    def endless(self) -> bool:
+        """Whether the answer is an event stream that was asked for by GET, which may be asked for again."""
+        wire, inbound = self.wire, self.inbound
+        if wire is None or inbound is None or inbound.method != "GET":
+            return False
+        return respond.is_event_stream(wire)
+
+    def break_off(self, ending: Ending) -> None:
+        """Cut the client's connection, and with it what the upstream is still sending."""
+        self.note(ending)
+        self._connection.abort()
+
+    cut = break_off
+
+    def note(self, ending: Ending) -> None:
+        """Keep for the access line why it was ended; the first reason counts."""
+        if not self.code:
+            self.code, self.reason = ending.code, ending.reason
 
     async def serve_own(self) -> None:
         """Let the gateway's own application answer."""

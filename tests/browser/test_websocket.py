@@ -39,6 +39,31 @@ async def test_a_page_opens_a_socket_with_its_token(page: Any) -> None:
     assert {request.headers["X-User-Id"] for request in server.requests} == {"user_1"}
 
 
+LARGE = """([url, size]) => new Promise((done) => {
+  const socket = new WebSocket(url), sent = new Uint8Array(size).map((_, at) => at * 7), got = [];
+  socket.binaryType = "arraybuffer";
+  socket.onopen = () => { socket.send(sent); socket.send("x".repeat(size)); };
+  socket.onmessage = (event) => {
+    got.push(event.data);
+    if (got.length === 2) socket.close(4000, "both are back");
+  };
+  socket.onclose = () => done({
+    same: got.length === 2 && new Uint8Array(got[0]).every((byte, at) => byte === sent[at]) && got[1] === "x".repeat(size),
+    extensions: socket.extensions,
+  });
+})"""
+
+
+async def test_frames_of_five_megabytes_come_back_compressed(page: Any) -> None:
+    server = Server()
+    async with site() as origin, behind(server, **settings(origin)) as (running, _):
+        await page.goto(origin)
+        url = f"ws://127.0.0.1:{running.port}/public/ws"
+        seen = await page.evaluate(LARGE, [url, 5 * 2**20])
+    assert seen == {"same": True, "extensions": "permessage-deflate"}
+    assert server.codes == [4000]
+
+
 async def test_a_page_learns_that_its_session_ended(page: Any) -> None:
     async with site() as origin, behind(Server(), **settings(origin)) as (running, _):
         await page.goto(origin)
@@ -48,6 +73,6 @@ async def test_a_page_learns_that_its_session_ended(page: Any) -> None:
             "([talk, args]) => { window.ended = eval(talk)(args); }", [TALK, [url, protocols, ["wait"]]]
         )
         await page.wait_for_function("() => window.opened")
-        assert running.app.listener.sockets.revoke(session="sess_1") == 1
+        assert running.app.listener.streams.revoke(session="sess_1") == 1
         ended = await page.evaluate("() => window.ended")
     assert (ended["code"], ended["reason"]) == (4401, "session-revoked")

@@ -70,10 +70,10 @@ async def test_the_live_client_logs_in_again_and_again_and_out(start: Starter) -
         await driver.until("update", "user_1", path="whoami")
         convex.user = "user_2"  # the next fresh token is another's, which never happens, so that it shows
         await driver.until("update", "user_2", path="whoami")
-        assert running.app.listener.sockets.revoke(user="user_1") == 0
+        assert running.app.listener.streams.revoke(user="user_1") == 0
         await driver.do("logout")
         await driver.until("update", None, path="whoami")
-        assert running.app.listener.sockets.revoke(user="user_2") == 0
+        assert running.app.listener.streams.revoke(user="user_2") == 0
         assert {said["tokenType"] for said in convex.received if said["type"] == "Authenticate"} == {"User", "None"}
 
 
@@ -83,7 +83,7 @@ async def test_revoking_closes_the_socket_and_the_client_comes_back(start: Start
         await driver.do("subscribe", path="whoami")
         await driver.do("login")
         await driver.until("update", "user_1", path="whoami")
-        assert running.app.listener.sockets.revoke(session="sess_1") == 1
+        assert running.app.listener.streams.revoke(session="sess_1") == 1
         assert "4401: session-revoked" in await driver.disconnected()
         await driver.until("update", "user_1", path="whoami")
         assert await driver.do("connection") == 2

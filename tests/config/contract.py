@@ -124,7 +124,6 @@ ASKING = (
     ("routes.0.token", "session, m2m"),
     ("routes.0.issuer", "one"),
     ("routes.0.require.scope", "read"),
-    ("routes.0.stream_max_age_s", "3600"),
     ("identity.enrich", "true"),
     ("identity.assertion.enabled", "true"),
     ("identity.assertion.algorithm", "EdDSA"),

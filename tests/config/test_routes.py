@@ -19,14 +19,14 @@ def test_a_route_is_as_written():
     made = route(
         "name: uploads, path: /up/*, host: API.example.com, methods: 'GET, PUT', auth: optional, token: [session, template],"
         " audience: [convex], timeouts: {connect_s: 1, response_s: 2, idle_s: 3}, max_body_bytes: 0,"
-        " allow_encoded: ['%2f', ';'], allow_pending: true, forward_token: true"
+        " allow_encoded: ['%2f', ';'], allow_pending: true, forward_token: true, stream_max_age_s: 3600"
     )
     assert (made.name, made.pattern.text, made.pattern.below) == ("uploads", "/up", True)
     assert (made.host, made.methods, made.auth) == ("api.example.com", {"GET", "PUT"}, "optional")
     assert (made.admission.token_types, made.admission.audience) == ({"session", "template"}, {"convex"})
     assert made.admission.allow_pending
     assert (made.connect_s, made.response_s, made.idle_s, made.max_body_bytes) == (1, 2, 3, 0)
-    assert (made.allow_encoded, made.forward_token) == ({"%2f", ";"}, True)
+    assert (made.allow_encoded, made.forward_token, made.stream_max_age_s) == ({"%2f", ";"}, True, 3600)
 
 
 def test_defaults_are_the_contracts():
@@ -36,6 +36,12 @@ def test_defaults_are_the_contracts():
     assert not made.admission.allow_pending
     assert made.require == Requirement()
     assert (made.max_body_bytes, made.response_s, made.forward_token) == (10_485_760, 30, False)
+    assert made.stream_max_age_s == 0
+
+
+@pytest.mark.parametrize("never", ["0", "null", "0.0"])
+def test_a_stream_may_live_for_ever(never):
+    assert route(f"path: /*, stream_max_age_s: {never}").stream_max_age_s == 0
 
 
 def test_what_a_route_leaves_out_is_its_upstreams_or_the_limits():
@@ -141,6 +147,11 @@ def test_the_upstreams_own_path_comes_first():
         pytest.param("path: /*, add_prefix: v1", "routes[0].add_prefix", "is /exact or", id="add-no-slash"),
         pytest.param("path: /*, add_prefix: '/v1?x'", "routes[0].add_prefix", "is /exact or", id="add-query"),
         pytest.param("path: /*, allow_encoded: ['%5c']", "routes[0].allow_encoded", "must be '%2f'", id="backslash"),
+        pytest.param("path: /*, stream_max_age_s: -1", "routes[0].stream_max_age_s", "0", id="negative-age"),
+        pytest.param("path: /*, stream_max_age_s: 1h", "routes[0].stream_max_age_s", "number", id="age-with-a-unit"),
+        pytest.param(
+            "path: /*, stream_max_age_s: true", "routes[0].stream_max_age_s", "number", id="age-that-is-a-flag"
+        ),
         pytest.param("path: /*, timeouts: {idle_s: 0}", "routes[0].timeouts.idle_s", "greater than 0", id="timeout"),
         pytest.param("path: /*, max_body_bytes: -1", "routes[0].max_body_bytes", "greater than", id="body"),
     ],

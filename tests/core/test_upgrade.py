@@ -69,7 +69,7 @@ def test_a_client_is_told_a_sub_protocol_it_offered(value: bytes | None, head: l
     ids=["usual", "low", "blank"],
 )
 def test_the_answer_to_this_handshake_is_taken(accept: bytes) -> None:
-    check_accepted(KEY, [b"\r\nServer: x", accept])
+    check_accepted(KEY, [b"\r\nServer: x", accept, CHOSEN])
 
 
 @pytest.mark.parametrize(
@@ -79,6 +79,7 @@ def test_the_answer_to_this_handshake_is_taken(accept: bytes) -> None:
         pytest.param([ACCEPT.swapcase()], id="wrong"),
         pytest.param([ACCEPT, ACCEPT], id="twice"),
         pytest.param([b"\r\nSec-WebSocket-Accepted: " + ACCEPT[24:]], id="another-field"),
+        pytest.param([ACCEPT, CHOSEN, CHOSEN], id="two-sub-protocols"),
     ],
 )
 def test_a_101_that_belongs_to_no_handshake_is_refused(head: list[bytes]) -> None:

@@ -30,13 +30,14 @@ class Judge:
         self.said: list[bytes | None] = []
         self.refused: list[tuple[int, bytes]] = []
         self.left = 0
+        self.tunnel: Any = None
 
-    def authenticate(self, tunnel: Tunnel, token: bytes | None) -> None:
+    def authenticate(self, token: bytes | None) -> None:
         self.said.append(token)
 
-    def refuse(self, tunnel: Tunnel, code: int, reason: bytes) -> None:
+    def refuse(self, code: int, reason: bytes) -> None:
         self.refused.append((code, reason))
-        tunnel.end(code, reason, mask=MASK)
+        self.tunnel.end(code, reason, mask=MASK)
 
     def gone(self) -> None:
         self.left += 1
@@ -59,6 +60,7 @@ class House:
             self.deadlines, (near, lambda _: None), (far, lambda _: None), lambda _: None,
             lambda *args: JudgedHalf(*args, judge=judge, room=self.room),
         )  # fmt: skip
+        judge.tunnel = tunnel
         return tunnel.client, far, judge
 
     def pass_time(self, seconds: float) -> None:

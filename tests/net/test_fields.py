@@ -3,14 +3,14 @@
 import pytest
 
 from gateway.net import fields
-from gateway.net.fields import CODING, CONNECTION, CORS, DROP, LENGTH, judge, judged
+from gateway.net.fields import CODING, CONNECTION, CORS, DROP, LENGTH, UPGRADE, judge, judged
 
 
 @pytest.mark.parametrize(
     ("name", "verdict"),
     [
         (b"Content-Type", b"\r\nContent-Type: "), (b"x-oDD", b"\r\nx-oDD: "), (b"CONTENT-LENGTH", LENGTH),
-        (b"Transfer-encoding", CODING), (b"connection", CONNECTION), (b"Keep-Alive", DROP), (b"Upgrade", DROP),
+        (b"Transfer-encoding", CODING), (b"connection", CONNECTION), (b"Keep-Alive", DROP), (b"Upgrade", UPGRADE),
         (b"X-Request-Id", DROP), (b"Access-Control-Allow-Origin", CORS), (b"Set-Cookie", b"\r\nSet-Cookie: "),
     ],
 )  # fmt: skip

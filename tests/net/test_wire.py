@@ -510,3 +510,13 @@ async def test_who_asked_once_has_not_asked_for_ever(bench: Bench) -> None:
     bench.wire.data_received(SWITCHED)
     await answered
     assert isinstance(bench.wire.fault, BadUpstreamResponse)
+
+
+@pytest.mark.parametrize(
+    "upgrade", [b"h2c", b"websocket, h2c", b"websocket\r\nUpgrade: h2c"], ids=["other", "list", "two"]
+)
+async def test_a_101_to_another_protocol_is_a_fault(bench: Bench, upgrade: bytes) -> None:
+    answered = bench.wire.send(b"GET", is_head=False, response_s=30, upgrade=True)
+    bench.wire.data_received(SWITCHED.replace(b"websocket", upgrade))
+    await answered
+    assert isinstance(bench.wire.fault, BadUpstreamResponse)

@@ -12,6 +12,7 @@ from gateway.core.routing import PathPattern, Route
 from gateway.net.convex import JudgedHalf
 from gateway.net.tunnel import Half
 from gateway.web.convex import Binding, client_half
+from gateway.web.streams import Ending
 from tests.fakes.gateway import APP, CLERK, Running, gateway
 from tests.fakes.upstream import Echo, ScriptedUpstream
 
@@ -29,37 +30,37 @@ def route(upstream: Upstream = CONVEX, auth: str = "optional") -> Route:
     ("made", "reads"), [(None, False), (route(HTTP), False), (route(OPEN), False), (route(), True)]
 )
 def test_only_convexs_clients_are_read(made: Route | None, reads: bool) -> None:
-    listener: Any = SimpleNamespace(sockets=SimpleNamespace(room=object()))
-    half: Any = client_half(SimpleNamespace(route=made), listener)  # type: ignore[arg-type]
+    listener: Any = SimpleNamespace(room=object())
+    half: Any = client_half(SimpleNamespace(route=made), object(), listener)  # type: ignore[arg-type]
     assert (half is Half) is not reads
     assert reads is (getattr(half, "func", None) is JudgedHalf)
 
 
-class Sockets:
-    """Keeps who was bound, and what was ended."""
+class Socket:
+    """Keeps who was bound, and how it was ended."""
 
     def __init__(self) -> None:
         self.bound: list[str | None] = []
-        self.ended: list[tuple[int, bytes]] = []
+        self.ended: list[Ending] = []
 
-    def bind(self, _tunnel: object, principal: Any) -> None:
+    def bind(self, principal: Any) -> None:
         self.bound.append(principal and principal.user_id)
 
-    def end(self, _tunnel: object, code: int, reason: bytes) -> None:
-        self.ended.append((code, reason))
+    def end(self, ending: Ending) -> None:
+        self.ended.append(ending)
 
 
 class Stand:
     """A binding in a running gateway."""
 
     def __init__(self, running: Running, auth: str = "optional") -> None:
-        self.sockets = Sockets()
-        self.visit: Any = SimpleNamespace(identified=None, reason="")
-        listener: Any = SimpleNamespace(sockets=self.sockets, deps=running.app.listener.deps)
-        self.binding = Binding(self.visit, route(auth=auth), listener)
+        self.socket: Any = Socket()
+        self.visit: Any = SimpleNamespace(identified=None)
+        listener: Any = SimpleNamespace(deps=running.app.listener.deps)
+        self.binding = Binding(self.visit, route(auth=auth), self.socket, listener)
 
     async def says(self, token: str | None) -> None:
-        self.binding.authenticate(None, None if token is None else token.encode())  # type: ignore[arg-type]
+        self.binding.authenticate(None if token is None else token.encode())
         if self.binding._verifying is not None:
             await asyncio.wait({self.binding._verifying})
 
@@ -80,7 +81,7 @@ async def test_the_last_word_counts(running: Running) -> None:
     await stand.says(token(running, sub="user_2"))
     await stand.says(None)
     await stand.says(CLERK.template_token(running.clock(), sub="user_3", aud="convex", azp=APP))
-    assert stand.sockets.bound == ["user_1", "user_2", None, "user_3"]
+    assert stand.socket.bound == ["user_1", "user_2", None, "user_3"]
     assert stand.visit.identified.principal.user_id == "user_3"
 
 
@@ -91,45 +92,36 @@ async def test_a_token_that_is_not_good_is_nobodys(running: Running, bad: dict[s
     stand = Stand(running)
     await stand.says(token(running))
     await stand.says(token(running, **bad))
-    assert stand.sockets.bound == ["user_1", None]
+    assert stand.socket.bound == ["user_1", None]
 
 
 async def test_nonsense_is_nobodys(running: Running) -> None:
     stand = Stand(running)
     await stand.says("")
     await stand.says("nonsense")
-    assert stand.sockets.bound == [None, None]
+    assert stand.socket.bound == [None, None]
 
 
 async def test_a_later_word_overtakes_one_that_waits(running: Running) -> None:
     stand = Stand(running)
-    stand.binding.authenticate(None, token(running).encode())  # type: ignore[arg-type]
+    stand.binding.authenticate(token(running).encode())
     await stand.says(None)
     await asyncio.sleep(0)
-    assert stand.sockets.bound == [None]
+    assert stand.socket.bound == [None]
 
 
 async def test_who_has_left_is_not_looked_for(running: Running) -> None:
     stand = Stand(running)
-    stand.binding.authenticate(None, token(running).encode())  # type: ignore[arg-type]
+    stand.binding.authenticate(token(running).encode())
     stand.binding.gone()
     await asyncio.sleep(0)
-    assert stand.sockets.bound == []
+    assert stand.socket.bound == []
 
 
 async def test_on_a_public_route_no_token_is_read(running: Running) -> None:
     stand = Stand(running, auth="public")
     await stand.says(token(running))
-    assert stand.sockets.bound == []
-
-
-async def test_a_refused_message_ends_the_socket_and_stands_in_the_log(running: Running) -> None:
-    stand = Stand(running)
-    stand.binding.authenticate(None, token(running).encode())  # type: ignore[arg-type]
-    stand.binding.refuse(None, 4403, b"convex-admin")  # type: ignore[arg-type]
-    await asyncio.sleep(0)
-    assert (stand.sockets.ended, stand.sockets.bound) == ([(4403, b"convex-admin")], [])
-    assert stand.visit.reason == "convex-admin"
+    assert stand.socket.bound == []
 
 
 async def test_where_no_issuer_is_configured_every_token_is_nobodys() -> None:
@@ -137,4 +129,13 @@ async def test_where_no_issuer_is_configured_every_token_is_nobodys() -> None:
     async with ScriptedUpstream(Echo()) as upstream, gateway(upstream.port, routes=public, clerk={}) as running:
         stand = Stand(running)
         await stand.says(token(running))
-        assert stand.sockets.bound == [None]
+        assert stand.socket.bound == [None]
+
+
+async def test_whoever_is_refused_is_closed_and_not_verified_any_more(running: Running) -> None:
+    stand = Stand(running)
+    stand.binding.authenticate(token(running).encode())
+    stand.binding.refuse(4403, b"convex-admin")
+    await asyncio.sleep(0)
+    assert stand.socket.ended == [Ending(4403, b"convex-admin", "forbidden", "convex-admin")]
+    assert stand.socket.bound == []

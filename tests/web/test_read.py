@@ -66,6 +66,10 @@ def test_a_websocket_offer_is_told() -> None:
     [
         pytest.param(message("/", *WEBSOCKET[:2], upgrade=True), id="no-key"),
         pytest.param(message("/", *WEBSOCKET, (b"Upgrade", b"websocket"), upgrade=True), id="two-upgrades"),
+        pytest.param(message("/", *WEBSOCKET, WEBSOCKET[2], upgrade=True), id="two-keys"),
+        pytest.param(
+            message("/", *WEBSOCKET, *[(b"Sec-WebSocket-Version", b"13")] * 2, upgrade=True), id="two-versions"
+        ),
         pytest.param(message("/", *WEBSOCKET, version=HttpVersion(1, 0), upgrade=True), id="http-1.0"),
         pytest.param(message("/", *WEBSOCKET, (b"Content-Length", b"0"), upgrade=True), id="length"),
         pytest.param(message("/", *WEBSOCKET, (b"Transfer-Encoding", b"chunked"), upgrade=True), id="chunked"),

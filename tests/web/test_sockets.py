@@ -1,97 +1,51 @@
-"""Whose sockets are open. From handshake to end they are in `tests/wire/test_websockets.py` and `test_tunnels.py`."""
-
-from typing import Any
+"""How the gateway ends a socket. From handshake to end they are in `tests/wire/test_websockets.py`, `test_tunnels.py`."""
 
 import pytest
 
 from gateway.core.frames import close_frame
-from gateway.core.model import Principal
-from gateway.net.deadlines import Deadlines
-from gateway.web.sockets import Sockets
-from tests.fakes.gateway import Clock
-from tests.net.test_tunnel import Transport
-
-REVOKED = close_frame(4401, b"session-revoked")
+from gateway.web.sockets import Socket
+from gateway.web.streams import GOING_AWAY, REVOKED, TOO_OLD, Ending, Stream
+from tests.fakes.gateway import Running
+from tests.wire.test_tunnels import ANSWER, ending, line_of, tunnel, until
 
 
-def principal(user: str, session: str, org: str | None = None) -> Principal:
-    return Principal(user, "session", {}, frozenset(), 0, 60, user_id=user, session_id=session, org_id=org)
+def only(running: Running) -> Stream:
+    (stream,) = running.app.listener.streams._open
+    assert isinstance(stream.carried, Socket)
+    return stream
 
 
-class House:
-    """Some open sockets."""
-
-    def __init__(self) -> None:
-        self.sockets = Sockets(Deadlines(Clock(0.0)), lambda bits: 2**bits - 1)
-        self.clients: dict[str, Any] = {}
-        self.tunnels: dict[str, Any] = {}
-        for name, who in (
-            ("one", principal("user_1", "sess_1", "org_1")), ("two", principal("user_1", "sess_2")),
-            ("three", principal("user_2", "sess_3", "org_1")), ("nobody", None),
-        ):  # fmt: skip
-            near, far = Transport(), Transport()
-            self.clients[name] = near
-            ends = ((near, lambda _: None), (far, lambda _: None))
-            self.tunnels[name] = self.sockets.open(*ends, who)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("whose", "closed"),
-    [
-        ({"user": "user_1"}, {"one", "two"}),
-        ({"session": "sess_3"}, {"three"}),
-        ({"org": "org_1"}, {"one", "three"}),
-        ({"user": "user_1", "org": "org_1"}, {"one"}),
-        ({"user": "user_9"}, set()),
-        ({}, set()),
-    ],
-    ids=["user", "session", "organisation", "both-must-fit", "nobody", "nothing-said"],
-)
-def test_revoking_closes_whoever_fits(whose: dict[str, str], closed: set[str]) -> None:
-    house = House()
-    assert house.sockets.revoke(**whose) == len(closed)
-    assert {name for name, client in house.clients.items() if client.written == REVOKED} == closed
-    assert {name for name, client in house.clients.items() if client.written} == closed
+@pytest.mark.parametrize("why", [REVOKED, GOING_AWAY, TOO_OLD], ids=["revoked", "stopping", "age"])
+async def test_both_sides_get_a_close_the_upstreams_masked_and_the_access_line_says_why(why: Ending) -> None:
+    async with tunnel() as (running, near, far):
+        far[1].write(ANSWER)
+        assert await near[0].readexactly(len(ANSWER)) == ANSWER
+        only(running).end(why)
+        frame = close_frame(why.close_code, why.words)
+        assert await near[0].readexactly(len(frame)) == frame
+        masked = await far[0].readexactly(len(frame) + 4)
+        assert masked == close_frame(why.close_code, why.words, mask=masked[2:6])
+        near[1].write(close_frame(why.close_code, b"", mask=b"1234"))
+        near[1].close()
+        assert await far[0].read() == b""  # what follows a Close goes nowhere
+        far[1].close()
+        line = await line_of(running)
+        await until(lambda: not running.app.listener.streams)
+    assert (line["status"], line["code"], line["reason"]) == (101, why.code, why.reason or None)
 
 
-def test_an_upstream_gets_it_masked() -> None:
-    house = House()
-    house.sockets.revoke(session="sess_1")
-    far = house.tunnels["one"].upstream.transport
-    assert far.written == close_frame(4401, b"session-revoked", mask=b"\xff\xff\xff\xff")
+async def test_a_socket_that_is_cut_has_no_last_words() -> None:
+    async with tunnel() as (running, near, far):
+        only(running).carried.cut(GOING_AWAY)
+        assert await ending(near) == await ending(far) == b""
+        line = await line_of(running)
+    assert line["code"] == "draining"
 
 
-def test_all_are_ended_or_cut() -> None:
-    house = House()
-    house.sockets.end_all(1001, b"going away")
-    assert {client.written for client in house.clients.values()} == {close_frame(1001, b"going away")}
-    house.sockets.cut_all()
-    assert all(client.aborted for client in house.clients.values())
-
-
-def test_a_socket_is_forgotten_once_both_sides_are_gone() -> None:
-    house = House()
-    tunnel = house.tunnels["one"]
-    tunnel.client.connection_lost(None)
-    assert len(house.sockets) == 4
-    tunnel.upstream.connection_lost(None)
-    assert len(house.sockets) == 3
-    assert house.sockets.revoke(session="sess_1") == 0
-
-
-def test_a_socket_that_is_bound_to_another_is_no_longer_the_first_ones() -> None:
-    house = House()
-    house.sockets.bind(house.tunnels["nobody"], principal("user_9", "sess_9"))
-    house.sockets.bind(house.tunnels["one"], None)
-    assert house.sockets.revoke(session="sess_1") == 0
-    assert house.sockets.revoke(user="user_9") == 1
-    assert house.clients["nobody"].written == REVOKED
-
-
-def test_a_socket_that_is_gone_is_not_bound() -> None:
-    house = House()
-    tunnel = house.tunnels["one"]
-    tunnel.client.connection_lost(None)
-    tunnel.upstream.connection_lost(None)
-    house.sockets.bind(tunnel, principal("user_9", "sess_9"))
-    assert len(house.sockets) == 3
+async def test_the_first_reason_counts() -> None:
+    async with tunnel() as (running, near, _):
+        only(running).end(REVOKED)
+        assert (await near[0].readexactly(4))[2:] == (4401).to_bytes(2, "big")
+        running.app.listener.streams.cut_all()
+        line = await line_of(running)
+    assert (line["code"], line["reason"]) == ("invalid_token", "session-revoked")

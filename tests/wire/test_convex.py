@@ -266,13 +266,13 @@ async def test_early_messages_are_read_too() -> None:
 
 async def settled(running: Running, user: str | None) -> None:
     """Wait until the one open socket is this user's."""
-    opened = running.app.listener.sockets._open
-    await until(lambda: [principal and principal.user_id for principal in opened.values()] == [user])
+    opened = running.app.listener.streams._open
+    await until(lambda: [each.principal and each.principal.user_id for each in opened] == [user])
 
 
 async def test_a_socket_is_whose_last_good_token_it_said() -> None:
     async with tunnel() as (running, client, upstream, _):
-        sockets = running.app.listener.sockets
+        streams = running.app.listener.streams
 
         async def says(message: dict[str, Any]) -> None:
             client[1].write(frame(written(message)))
@@ -283,17 +283,17 @@ async def test_a_socket_is_whose_last_good_token_it_said() -> None:
         await settled(running, "user_1")
         await says(USER | {"value": convex_token(running, sub="user_2", sid="sess_2")})
         await settled(running, "user_2")
-        assert sockets.revoke(user="user_1") == 0
+        assert streams.revoke(user="user_1") == 0
         await says(USER | {"value": convex_token(running, exp=1)})
         await settled(running, None)
         await says(USER | {"value": convex_token(running, sub="user_3", sid="sess_3")})
         await settled(running, "user_3")
         await says(NONE)
         await settled(running, None)
-        assert sockets.revoke(session="sess_3") == 0
+        assert streams.revoke(session="sess_3") == 0
         await says(USER | {"value": convex_token(running, sub="user_3", sid="sess_3")})
         await settled(running, "user_3")
-        assert sockets.revoke(session="sess_3") == 1
+        assert streams.revoke(session="sess_3") == 1
         assert await client[0].readexactly(len(REVOKED)) == REVOKED
         assert await closed(upstream) == (4401, b"session-revoked")
 

@@ -125,7 +125,7 @@ async def test_sockets_talk_through_tls_and_end_with_their_clients(pair: Pair) -
                 for size in (0, 100, 70_000, 5 << 20):
                     await socket.send_bytes(bytes(size))
                     assert len((await socket.receive()).data) == size
-        while running.app.listener.sockets:
+        while running.app.listener.streams:
             await asyncio.sleep(0)
     assert server.codes == [1000]
 

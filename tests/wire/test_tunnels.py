@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from gateway.core.frames import close_frame
+from gateway.net.tunnel import Tunnel
+from gateway.web.sockets import Socket
 from tests.fakes.certificates import authority
 from tests.fakes.gateway import APP, Running, gateway, read_answer
 from tests.fakes.upstream import ScriptedUpstream, read_request, response
@@ -53,6 +55,12 @@ async def tunnel(upstream: Upstream | None = None) -> AsyncIterator[tuple[Runnin
         finally:
             writer.close()
             script.over.set()
+
+
+def tunnel_of(running: Running) -> Tunnel:
+    (stream,) = running.app.listener.streams._open
+    assert isinstance(stream.carried, Socket)
+    return stream.carried.tunnel
 
 
 async def line_of(running: Running) -> dict[str, object]:
@@ -313,7 +321,7 @@ async def test_an_upstream_may_speak_tls_which_cannot_be_half_closed(tmp_path: P
         writer.write_eof()
         assert await reader.read() == b""
         await over.wait()
-        await until(lambda: not running.app.listener.sockets and not running.app.listener._open)
+        await until(lambda: not running.app.listener.streams and not running.app.listener._open)
         writer.close()
     assert got == [MUCH, b""]
     server.close()
@@ -346,7 +354,7 @@ async def test_who_does_not_read_holds_the_other_side_and_memory_is_bounded(upwa
         size = 256 * 2**20
         taken = await stalled(source, size)
         assert taken < size
-        (carried,) = running.app.listener.sockets._open
+        carried = tunnel_of(running)
         buffered = carried.client.transport, carried.upstream.transport
         # What was in its buffer when it said stop, and one read: 64 KiB and at most 256 KiB.
         assert sum(transport.get_write_buffer_size() for transport in buffered) <= 65_536 + 2 * 262_144
@@ -360,7 +368,7 @@ async def test_who_does_not_read_holds_the_other_side_and_memory_is_bounded(upwa
 
 async def test_the_system_looks_whether_both_machines_are_still_there() -> None:
     async with tunnel() as (running, _, _):
-        (carried,) = running.app.listener.sockets._open
+        carried = tunnel_of(running)
         for half in (carried.client, carried.upstream):
             assert half.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
@@ -378,7 +386,7 @@ async def test_a_half_closed_side_hears_the_others_last_words(by_client: bool) -
         second[1].write(b"last words")
         second[1].write_eof()
         assert await first[0].read() == b"last words"
-        await until(lambda: not running.app.listener.sockets and not running.app.listener._open)
+        await until(lambda: not running.app.listener.streams and not running.app.listener._open)
         line = await line_of(running)
     assert (line["status"], line["bytes_in"]) == (101, 3 if by_client else 10)
 
@@ -390,9 +398,9 @@ async def test_a_half_closed_tunnel_does_not_last_for_ever(by_client: bool) -> N
         first[1].write_eof()
         assert await second[0].read() == b""
         running.pass_time(29)
-        assert len(running.app.listener.sockets) == 1
+        assert len(running.app.listener.streams) == 1
         running.pass_time(3)
-        await until(lambda: not running.app.listener.sockets and not running.app.listener._open)
+        await until(lambda: not running.app.listener.streams and not running.app.listener._open)
 
 
 @pytest.mark.parametrize("by_client", [True, False], ids=["client", "upstream"])
@@ -405,7 +413,7 @@ async def test_when_a_side_goes_so_does_the_other(by_client: bool, ends: Callabl
         ends(first[1])
         assert await second[0].read() == b""
         second[1].close()
-        await until(lambda: not running.app.listener.sockets and not running.app.listener._open)
+        await until(lambda: not running.app.listener.streams and not running.app.listener._open)
         assert (await line_of(running))["status"] == 101
         (pool,) = running.app.listener.deps.upstreams["api"].pools
         assert (pool._open, pool._idle) == (set(), [])
@@ -432,7 +440,7 @@ async def test_a_close_waits_for_the_end_of_the_frame_and_the_cut_for_two_second
         near[1].write(HELLO[:7])
         assert await near[0].readexactly(10) == ANSWER + ANSWER[:3]
         assert await far[0].readexactly(7) == HELLO[:7]
-        running.app.listener.sockets.end_all(1001, b"going away")
+        running.app.listener.streams.drain(30)
         far[1].write(ANSWER[3:] + ANSWER[:2])
         near[1].write(HELLO[7:] + HELLO[:1])
         to_client = close_frame(1001, b"going away")
@@ -441,10 +449,10 @@ async def test_a_close_waits_for_the_end_of_the_frame_and_the_cut_for_two_second
         assert to_upstream[:6] == HELLO[7:] + bytes((0x88, 0x80 | 12))
         near[1].write(HELLO[1:])  # what follows a Close goes nowhere
         running.pass_time(1)
-        assert len(running.app.listener.sockets) == 1
+        assert len(running.app.listener.streams) == 1
         running.pass_time(2)
         assert await ending(near) == await ending(far) == b""
-        await until(lambda: not running.app.listener.sockets and not running.app.listener._open)
+        await until(lambda: not running.app.listener.streams and not running.app.listener._open)
 
 
 async def ending(side: Side) -> bytes:
@@ -488,7 +496,7 @@ async def test_whoever_does_not_answer_a_close_is_cut_with_the_rest() -> None:
         assert not await running.app.listener.drain(0)
         assert (await ending((reader, writer)))[:1] in (b"", b"\x88")
         await ending(far)
-        await until(lambda: not running.app.listener.sockets)
+        await until(lambda: not running.app.listener.streams)
         writer.close()
         upstream.over.set()
 
@@ -500,7 +508,7 @@ async def test_what_an_upstream_never_takes_does_not_outlast_the_gateway() -> No
         assert not await running.app.listener.drain(0)
         for _ in range(10):
             await asyncio.sleep(0)
-        assert len(running.app.listener.sockets) == 0
+        assert len(running.app.listener.streams) == 0
         far[1].transport.abort()
 
 

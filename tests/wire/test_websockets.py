@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 from aiohttp import WSMsgType, web
 
+from gateway.web.streams import FEW, SPREAD_S
 from tests.fakes.gateway import APP, Running
 from tests.fakes.websocket import Server, behind
 
@@ -72,12 +73,15 @@ async def test_ping_and_pong_pass_both_ways() -> None:
     assert told == [(WSMsgType.PONG, b"from the server")]
 
 
-async def test_close_codes_pass_both_ways() -> None:
+async def test_close_codes_and_reasons_pass_both_ways() -> None:
     async def closes(socket: web.WebSocketResponse) -> None:
         message = await socket.receive()
         if message.type is WSMsgType.TEXT:
             await socket.close(code=4000, message=b"server's own")
+        else:
+            told.append((message.type, message.data, message.extra))
 
+    told: list[Any] = []
     server = Server(closes)
     async with behind(server) as (running, session):
         async with session.ws_connect("/public/x") as socket:
@@ -88,6 +92,7 @@ async def test_close_codes_pass_both_ways() -> None:
             await socket.close(code=4001, message=b"client's own")
         lines = await requests(running, 2)
     assert server.codes == [1000, 4001]  # the first is the client's answer
+    assert told == [(WSMsgType.CLOSE, 4001, "client's own")]
     assert [line["status"] for line in lines] == [101, 101]
 
 
@@ -194,7 +199,7 @@ async def test_revoking_closes_just_the_sockets_of_those(whose: dict[str, str], 
         first = await session.ws_connect("/ws", **offered(running.token(**org)))
         second = await session.ws_connect("/ws", **offered(running.token(sub="user_2", sid="sess_2")))
         nobody = await session.ws_connect("/public/ws")
-        assert running.app.listener.sockets.revoke(**whose) == count
+        assert running.app.listener.streams.revoke(**whose) == count
         ended = second if whose.get("session") == "sess_2" else first
         if count:
             message = await ended.receive()
@@ -206,6 +211,64 @@ async def test_revoking_closes_just_the_sockets_of_those(whose: dict[str, str], 
             await socket.close()
         await requests(running, 3)
     assert server.codes.count(4401) == count
+
+
+async def test_a_socket_outlives_its_token_by_an_hour() -> None:
+    async with behind(Server()) as (running, session):
+        token = running.token()
+        async with session.ws_connect("/ws", **offered(token)) as socket:
+            for _ in range(6):
+                running.clock.seconds += 600
+                running.pass_time(600)
+                await socket.send_str("still here")
+                assert await socket.receive_str() == "still here"
+            assert (await attempt(session, "/ws", ("gateway.auth", f"gateway.bearer.{token}"), {}))[0] == 401
+
+
+async def test_a_socket_is_closed_at_the_age_its_route_says_and_not_before() -> None:
+    server = Server()
+    routes = [
+        {"name": "aged", "path": "/aged/*", "upstream": "api", "auth": "public", "stream_max_age_s": 60},
+        {"name": "rest", "path": "/*", "upstream": "api", "auth": "public"},
+    ]
+    async with behind(server, routes=routes) as (running, session):
+        socket, other = await session.ws_connect("/aged/x"), await session.ws_connect("/x")
+        running.pass_time(30)
+        running.pass_time(30)
+        await socket.send_str("in time")
+        assert await socket.receive_str() == "in time"
+        running.pass_time(1)
+        message = await socket.receive()
+        assert (message.type, message.data, message.extra) == (WSMsgType.CLOSE, 1001, "stream too old")
+        await socket.close()
+        (line,) = await requests(running)
+        running.pass_time(100_000)
+        await other.send_str("still here")
+        assert await other.receive_str() == "still here"
+        await other.close()
+    assert (line["status"], line["code"], line["reason"], line["route"]) == (101, "stream_max_age", None, "aged")
+    assert server.codes == [1001, 1000]
+
+
+async def test_many_sockets_are_closed_one_after_the_other_and_each_close_is_answered() -> None:
+    server = Server()
+    async with behind(server) as (running, session):
+        sockets = [await session.ws_connect("/public/x") for _ in range(3 * FEW)]
+        stopping = asyncio.ensure_future(running.app.listener.drain(30))
+        ended = [asyncio.ensure_future(socket.receive()) for socket in sockets]
+        counts = []
+        while not all(each.done() for each in ended):
+            running.pass_time(0.5)
+            for _ in range(200):
+                await asyncio.sleep(0)
+            counts.append(sum(each.done() for each in ended))
+        assert await stopping
+        assert {(await each).data for each in ended} == {1001}
+        for socket in sockets:
+            await socket.close()
+    assert server.codes == [1001] * len(sockets)
+    assert len(counts) <= SPREAD_S / 0.5 + 2
+    assert len(set(counts)) > 3
 
 
 async def test_stopping_closes_every_socket_with_1001() -> None:
@@ -229,10 +292,10 @@ async def test_a_socket_outlives_every_timeout_and_is_logged_at_its_end() -> Non
             await socket.send_str("hello")
             assert await socket.receive_str() == "hello"
         assert [line for line in await running.logged() if line["event"] == "request"] == []
-        assert len(running.app.listener.sockets) == 1
+        assert len(running.app.listener.streams) == 1
         await socket.close()
         (line,) = await requests(running)
-        assert len(running.app.listener.sockets) == 0
+        assert len(running.app.listener.streams) == 0
     assert (line["status"], line["path"], line["code"]) == (101, "/public/x", None)
     assert line["bytes_in"] == 3 * (6 + 5) + 8
     assert line["bytes_out"] > 3 * (2 + 5) + 4
