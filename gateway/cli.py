@@ -91,6 +91,8 @@ def _stop_on_signals(gateway: "Gateway", starting: "asyncio.Future[None]") -> No
             starting.cancel()
             return
         if stopping:
+            gateway.log.event("stopped", level="warning", all_finished=False, why="told twice")
+            gateway.log.settle()  # at most two seconds, where nobody reads the log
             os._exit(1)
         stopping.append(loop.create_task(gateway.stop()))
 

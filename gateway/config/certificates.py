@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway.config.findings import Path, Report
 
+WEAK = "Have it issued anew: with an elliptic curve's key or one of RSA of 2048 bits, and signed with SHA-256"
 MAX_BYTES = 4 << 20  # the system's own bundle of authorities has 200 KiB
-MISSING = "Name an existing file; a relative name starts where the gateway is started"
+MISSING = "Name a readable PEM file; a relative name starts where the gateway is started"
 
 
 def check_pair(cert: tuple[Path, str], key: tuple[Path, str], report: Report) -> None:
@@ -32,7 +33,7 @@ def check_pair(cert: tuple[Path, str], key: tuple[Path, str], report: Report) ->
             message = f'does not belong to the key "{key[1]}"'
         report.error(cert[0], message, "Name the two files that were issued together")
     else:
-        report.tried(cert[0], _try, (cert[1], key[1]))
+        report.tried(cert[0], _try, (cert[1], key[1]), remedy=WEAK)
 
 
 def check_authority(at: Path, file: str, report: Report) -> None:

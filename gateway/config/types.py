@@ -77,7 +77,7 @@ def _ages(value: Any) -> Any:
 
 def _rate(value: Any) -> Any:
     if not isinstance(value, str) or RATE.fullmatch(value) is None:
-        raise ValueError('must be a rate: "100/s", or "1000/min burst 200"')
+        raise ValueError('must be a rate per s, min or h: "100/s", or "1000/min burst 200"')
     return value
 
 

@@ -27,6 +27,7 @@ _MESSAGES = {
     "dict_type": "must be a mapping",
     "model_type": "must be a mapping",
 }
+NAMED = 8  # keys that a remedy has room for
 _REMEDIES = {"string_type": "Put it in quotes"}
 
 
@@ -67,13 +68,20 @@ def _note(error: ErrorDetails, path: Path, report: Report) -> None:
         return
     if error["type"] == "extra_forbidden":
         meant = closest(str(path[-1]), _known_keys(path[:-1]))
-        report.error(path, "unknown key", did_you_mean(meant))
+        report.error(path, "unknown key", did_you_mean(meant) or _keys(path[:-1]))
         if meant is not None:
             report.spoil((*path[:-1], meant))
         return
     # The input is never repeated: it may be a secret.
     words = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    report.error(path, _MESSAGES.get(error["type"], words), _REMEDIES.get(error["type"]))
+    remedy = _keys(path) if error["type"] == "model_type" else _REMEDIES.get(error["type"])
+    report.error(path, _MESSAGES.get(error["type"], words), remedy)
+
+
+def _keys(path: Path) -> str | None:
+    """Name the keys of a section that has few."""
+    known = tuple(_known_keys(path))
+    return f"Its keys: {', '.join(known)}" if 0 < len(known) <= NAMED else None
 
 
 def _known_keys(path: Path) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 SECOND: Final = 1_000_000_000  # nanoseconds, in which all times here are told
 PERIODS: Final = {"s": 1, "min": 60, "h": 3600}
+UNITS: Final = {seconds: unit for unit, seconds in PERIODS.items()}
 RATE = re.compile(r"([1-9][0-9]{0,8})/(s|min|h)(?: burst ([1-9][0-9]{0,8}))?")
 FULL: Final = 0  # the state of a bucket nobody has taken from
 
@@ -38,7 +39,7 @@ class Rate:
         object.__setattr__(self, "depth", interval * self.burst)
 
     def __str__(self) -> str:
-        return f"{self.count}/{self.period_s}s burst {self.burst}"
+        return f"{self.count}/{UNITS[self.period_s]} burst {self.burst}"
 
     @classmethod
     def read(cls, text: str) -> "Rate":

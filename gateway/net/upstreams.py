@@ -19,8 +19,8 @@ class Balancer:
     """An upstream's endpoints, each with its connections and its standing."""
 
     __slots__ = (
-        "_checks", "_deadlines", "_knocking", "_on_event", "_only", "_rng", "budget", "pools", "retried", "same_host",
-        "upstream",
+        "_checks", "_deadlines", "_knocking", "_on_event", "_only", "_out", "_rng", "budget", "pools", "retried",
+        "same_host", "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -39,6 +39,7 @@ class Balancer:
         if self._checks is None:
             for pool in pools:
                 pool.standing.well = True  # whatever the checks of an earlier configuration said
+        self._out = {pool for pool in pools if not pool.standing.is_up}  # what the log has called down
 
     def choose(self, besides: tuple[Pool, ...] = ()) -> Pool:
         """Choose the endpoint of the next request; not one of `besides` as long as there is another.
@@ -77,6 +78,10 @@ class Balancer:
             self._changed(pool, up=False, why=why.detail or why.code)
 
     def _changed(self, pool: Pool, *, up: bool, why: str) -> None:
+        # Breaker and health checks judge apart; in use is what both let be, and that is told, once.
+        if pool.standing.is_up is not up or up is (pool not in self._out):
+            return
+        (self._out.discard if up else self._out.add)(pool)
         event, level = ("endpoint_up", "info") if up else ("endpoint_down", "warning")
         self._on_event(event, level=level, upstream=self.upstream.name, endpoint=pool.label, why=why)
 

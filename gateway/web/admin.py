@@ -4,7 +4,7 @@ It is a `Listener` of its own, so slow, endless and malformed requests end as th
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from typing import Any, Final, Protocol
 
 from aiohttp import hdrs, web
@@ -13,6 +13,7 @@ from gateway.core.admin import AdminPolicy, check_site, check_token
 from gateway.core.cors import CorsPolicy
 from gateway.core.headers import FieldRules
 from gateway.core.identity import IdentityPolicy
+from gateway.core.limits import RatePolicy
 from gateway.core.model import Limits
 from gateway.core.policy import Requirement
 from gateway.core.routing import Route, RouteTable
@@ -159,6 +160,8 @@ def shown(route: Route, balancer: Balancer) -> dict[str, Any]:
         "add_prefix": route.add_prefix.decode() or None,
         "timeouts": {"connect_s": route.connect_s, "response_s": route.response_s, "idle_s": route.idle_s},
         "max_body_bytes": route.max_body_bytes,
+        "rate_limit": _rates(route.rates),
+        "stream_max_age_s": route.stream_max_age_s,
         "allow_encoded": sorted(route.allow_encoded),
         "cors": route.cors and _cors(route.cors),
     }
@@ -183,6 +186,12 @@ def _required(require: Requirement) -> dict[str, Any]:
         "max_age_min": {name: minutes for name, minutes in ages.items() if minutes is not None},
     }
     return {name: value for name, value in asked.items() if value}
+
+
+def _rates(policy: RatePolicy) -> dict[str, str]:
+    """Give the limits that are set."""
+    rates = ((each.name, getattr(policy, each.name)) for each in fields(policy))
+    return {name: str(rate) for name, rate in rates if rate is not None}
 
 
 def _cors(policy: CorsPolicy) -> dict[str, Any]:

@@ -124,7 +124,7 @@ class Gateway:
             remedy = "Is another gateway running here? Set admin.port to a free port, or to null for no admin listener"
             self._admin_acceptor = await self._open(self.admin_listener, config.admin.host, config.admin.port, remedy)
         tls = self._contexts.server(config.tls) if config.tls else None
-        remedy = "Is it in use? See listen.port"
+        remedy = "Stop what listens there, or set listen.port (GATEWAY_PORT) to a free port"
         self._acceptor = await self._open(self.listener, config.host, config.port, remedy, tls=tls)
         self._started.set()
         self.log.event(

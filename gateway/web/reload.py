@@ -53,7 +53,8 @@ class Reloads:
                 return await self._reload()
             except ConfigError as error:
                 for finding in error.findings:
-                    self._log.event("configuration", level="error", finding=str(finding))
+                    is_cause = getattr(finding, "level", "error") == "error"  # the others were known before
+                    self._log.event("configuration", level="error" if is_cause else "warning", finding=str(finding))
                 self._log.event("reload_refused", level="error", effect="the old configuration stays in force")
                 raise
             except GatewayError as error:

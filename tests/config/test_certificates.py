@@ -2,7 +2,7 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.config.certificates import MAX_BYTES, check_authority, check_pair, read_certificates, read_key
+from gateway.config.certificates import MAX_BYTES, WEAK, check_authority, check_pair, read_certificates, read_key
 from gateway.config.findings import Report
 from tests.fakes.certificates import authority
 
@@ -94,7 +94,11 @@ def test_what_openssl_itself_will_not_take_is_an_error(pair, monkeypatch):
         raise error
 
     monkeypatch.setattr(ssl.SSLContext, "load_cert_chain", refuses)
-    assert checked(pair) == [("error", "cert", "OpenSSL does not take it: EE_KEY_TOO_SMALL")]
+    report = Report("gateway.yaml")
+    check_pair((CERT, pair.cert), (KEY, pair.key), report)
+    assert [str(finding) for finding in report.findings] == [
+        f"gateway.yaml: listen.tls.cert: OpenSSL does not take it: EE_KEY_TOO_SMALL. {WEAK}"
+    ]
 
 
 def test_an_authority_is_a_certificate(pair, tmp_path):

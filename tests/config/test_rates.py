@@ -61,7 +61,7 @@ def test_a_variable_may_give_a_rate_or_none():
 def test_what_is_no_rate_is_one_finding(value, key):
     finding = only(route(f"rate_limit: {value}"))
     assert (finding.level, finding.key, finding.line) == ("error", key, 3)
-    assert finding.message == 'must be a rate: "100/s", or "1000/min burst 200"'
+    assert finding.message == 'must be a rate per s, min or h: "100/s", or "1000/min burst 200"'
 
 
 def test_a_misspelt_key_is_told():

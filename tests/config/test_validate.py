@@ -74,9 +74,25 @@ SECRET = "correct-horse-battery-staple"
         pytest.param({"public_url": "5"}, "public_url", "must be text", "Put it in quotes", id="number-as-text"),
         pytest.param({"trusted_proxies": "{}"}, "trusted_proxies", "must be a list", None, id="mapping-as-list"),
         pytest.param({"trusted_proxies": "[5]"}, "trusted_proxies[0]", "must be text", "Put it in quotes", id="item"),
-        pytest.param({"listen": "[]"}, "listen", "must be a mapping", None, id="list-as-section"),
+        pytest.param(
+            {"listen": "[]"}, "listen", "must be a mapping", "Its keys: host, port, tls", id="list-as-section"
+        ),
         pytest.param({"upstreams": "[]"}, "upstreams", "must be a mapping", None, id="list-as-upstreams"),
         pytest.param({"upstreams": "{api: 5}"}, "upstreams.api", "must be a mapping", None, id="number-as-upstream"),
+        pytest.param(
+            {"upstreams": "{api: {targets: [http://127.0.0.1:3000]}}"},
+            "upstreams.api.targets[0]",
+            "must be a mapping",
+            "Its keys: url, weight",
+            id="text-as-target",
+        ),
+        pytest.param(
+            {"rate_limits": "{per_address: 1/s}"},
+            "rate_limits.per_address",
+            "unknown key",
+            "Its keys: by_ip, by_user, by_org, by_machine",
+            id="like-no-key-of-a-section",
+        ),
         pytest.param({"routes": "[5]"}, "routes[0]", "must be a mapping", None, id="number-as-route"),
         pytest.param({"routes": "{}"}, "routes", "must be a list", None, id="mapping-as-routes"),
         pytest.param({"workers": "many"}, "workers", 'must be a number from 1 to 1024, or "auto"', None, id="workers"),
@@ -87,7 +103,7 @@ SECRET = "correct-horse-battery-staple"
         pytest.param(
             {"rate_limits": "{by_ip: fast}"},
             "rate_limits.by_ip",
-            'must be a rate: "100/s", or "1000/min burst 200"',
+            'must be a rate per s, min or h: "100/s", or "1000/min burst 200"',
             None,
             id="rate",
         ),

@@ -71,7 +71,7 @@ def test_what_is_no_rate_is_refused(text: str) -> None:
 
 
 def test_a_rate_names_itself_whole() -> None:
-    assert str(Rate.read("1000/min")) == "1000/60s burst 1000"
+    assert str(Rate.read("1000/min")) == "1000/min burst 1000"
     assert RatePolicy() == RatePolicy(None, None, None, None, None)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.core.balance import HealthPolicy
 from gateway.core.model import Endpoint, Upstream
+from gateway.errors import UpstreamTimeout
 from gateway.net.deadlines import Deadlines
 from gateway.net.tls import Contexts
 from gateway.net.upstreams import Balancer, Upstreams
@@ -157,3 +158,24 @@ async def test_an_upstream_that_is_checked_no_more_counts_as_well() -> None:
         ward.deadlines.sweep()
         assert (len(patient.asked), unchecked._checks) == (asked, None)
         ward.upstreams.close()
+
+
+async def test_an_outage_that_both_checks_and_requests_see_is_told_once() -> None:
+    patient = Patient(response(500))
+    async with ScriptedUpstream(patient) as upstream:
+        ward = Ward(upstream.port)
+        (pool,) = ward.balancer.pools
+        await ward.settle()
+        for _ in range(5):
+            ward.balancer.failed(pool, UpstreamTimeout(detail="no answer"))
+        assert ward.told == [("endpoint_down", "no answer")]
+        await ward.round()
+        assert not pool.standing.well
+        patient.answer = response()
+        await ward.round()
+        await ward.round()
+        assert pool.standing.well
+        assert [event for event, _ in ward.told] == ["endpoint_down"]  # the breaker has not let a request through yet
+        ward.balancer.answered(pool)
+        ward.upstreams.close()
+    assert ward.told[1:] == [("endpoint_up", "it answered again")]

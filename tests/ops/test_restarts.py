@@ -145,7 +145,8 @@ async def test_while_it_drains_readiness_says_so_and_only_upgrades_are_refused(t
             assert await ask(admin_port, ready) == (503, None)
             assert await ask(port, ASK) == (200, "close")
             assert await ask(port, handshake()) == (503, "close")
-            process.send_signal(signal.SIGTERM)  # a second one ends at once
+            process.send_signal(signal.SIGTERM)  # a second one ends at once, and says so
+            await until(process, '"stopped","all_finished":false,"why":"told twice"')
             assert await asyncio.wait_for(process.wait(), PATIENCE_S) == 1
 
 

@@ -171,6 +171,7 @@ ROUTES = [
                     "claims": {"a.b": 1}, "max_age_min": {"first": 5}},
         "timeouts": {"response_s": 3}, "max_body_bytes": 7, "allow_encoded": ["%2f"], "allow_pending": True,
         "allow_impersonation": False, "forward_token": True, "cors": None,
+        "rate_limit": "20/min", "stream_max_age_s": 60,
     },
     {"name": "rest", "path": "/*", "upstream": "api", "auth": "optional", "require": {"org": True}},
 ]  # fmt: skip
@@ -182,7 +183,7 @@ SHOWN_ADMIN = {
     "allow_pending": True, "allow_impersonation": False, "upstream": "api", "endpoints": [{"address": "127.0.0.1:1", "weight": 1, "up": True, "live": 0}],
     "identity": True, "forward_token": True, "host_header": "preserve", "strip_prefix": "/admin", "add_prefix": "/v2",
     "timeouts": {"connect_s": 5.0, "response_s": 3.0, "idle_s": 300.0}, "max_body_bytes": 7, "allow_encoded": ["%2f"],
-    "cors": None,
+    "rate_limit": {"by_caller": "20/min burst 20"}, "stream_max_age_s": 60.0, "cors": None,
 }  # fmt: skip
 CORS = {"origins": [APP, "https://*.a.example.com"], "credentials": False}
 

@@ -5,10 +5,12 @@ import json
 import os
 import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from gateway.config.findings import Finding
 from gateway.errors import ConfigError, Draining, GatewayError
 from gateway.telemetry import LineWriter, Log
 from gateway.web.reload import Reloads
@@ -108,6 +110,15 @@ async def test_what_went_wrong_is_logged_and_raised_and_the_next_one_runs(
     assert [line["event"] for line in told].count(event) == 2
     if isinstance(fault, ConfigError):
         assert [line["finding"] for line in told if "finding" in line] == ["a: wrong", "b: too"] * 2
+
+
+async def test_what_is_only_a_warning_is_logged_as_one(stage: Stage) -> None:
+    wrong = Finding("gateway.yaml", 1, "routes", "is wrong", None)
+    stage.fault = ConfigError((wrong, replace(wrong, level="insecure")))
+    stage.go_on.set()
+    with pytest.raises(ConfigError):
+        await stage.reloads.now()
+    assert [line["level"] for line in stage.told() if "finding" in line] == ["error", "warning"]
 
 
 async def test_close_ends_one_under_way(stage: Stage) -> None:

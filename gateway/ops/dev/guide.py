@@ -46,7 +46,7 @@ def guide(where: Addresses, *, token: str) -> str:
     url = where.gateway
     bearer = f'curl -H "Authorization: Bearer $({token}'
     return f"""
-Open {url} in a browser, or paste into another terminal:
+Open {url} in a browser, or paste into another terminal, in this folder:
 
   Refused, with the reason
     curl {url}/hello
