@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import SecretStr
 
 from gateway.config.types import (
+    Count,
     Flag,
     PublishableKey,
     Real,
@@ -77,8 +78,8 @@ class RouteTimeouts(Section):
 class Retries(Section):
     """Trying again where nothing was answered."""
 
-    attempts: Whole = setting(1, "Extra tries of an idempotent request; 0 = none")
-    budget_percent: Whole = setting(20, "Retries per hundred requests")
+    attempts: Count = setting(1, "Extra tries of an idempotent request; 0 = none", ge=0, le=10)
+    budget_percent: Count = setting(20, "Retries per hundred requests", ge=0, le=100)
 
 
 class Health(Section):

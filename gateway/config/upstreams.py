@@ -92,6 +92,10 @@ def _health(section: UpstreamSection, path: Path, report: Report) -> HealthPolic
         report.error(at, "must be a path such as /healthz, with a query if need be, in ASCII without blanks")
     if asked is not None and min(section.health.unhealthy_after, section.health.healthy_after) < 1:
         report.error((*path, "health"), "unhealthy_after and healthy_after count from 1")
+    if asked is not None and section.health.timeout_s > section.health.interval_s:
+        report.warning(
+            (*path, "health", "timeout_s"), "is longer than interval_s: an endpoint that hangs is asked less often"
+        )
     return HealthPolicy(**section.health.model_dump())
 
 

@@ -24,7 +24,7 @@ def reload(path: str | None, environ: Mapping[str, str], *, write: Write) -> int
     except ConfigError as error:
         for finding in error.findings:
             write(str(finding))
-        return REFUSED
+        return _refused("not asked to reload: the configuration in force stays so", write)
     if admin is None:
         return _refused("admin.port is null, so there is nobody to ask: send HUP to the gateway instead", write)
     if admin.token is None:

@@ -98,6 +98,18 @@ def test_defaults_are_the_contracts():
             "count from 1",
             id="count",
         ),
+        pytest.param(
+            "{api: {url: http://a, retries: {budget_percent: 200}}}",
+            "upstreams.api.retries.budget_percent",
+            "less than or equal to 100",
+            id="budget",
+        ),
+        pytest.param(
+            "{api: {url: http://a, retries: {attempts: 50}}}",
+            "upstreams.api.retries.attempts",
+            "less than or equal to 10",
+            id="attempts",
+        ),
         pytest.param("{api: {url: http://169.254.1.1}}", "upstreams.api.url", "link-local", id="link-local"),
         pytest.param("{api: {url: 'http://u:p@h'}}", "upstreams.api.url", "user or password", id="password"),
         pytest.param("{api: {url: 'http://h/a?b'}}", "upstreams.api.url", "query", id="query"),
@@ -148,3 +160,9 @@ def test_read_prefix_gives_one_spelling(text, prefix):
 def test_read_prefix_refuses(text):
     with pytest.raises(ValueError, match=r"\w"):
         read_prefix(text)
+
+
+def test_a_health_check_that_may_take_longer_than_its_interval_is_worth_a_word():
+    text = written(upstreams="{api: {url: http://a, health: {path: /up, interval_s: 1, timeout_s: 2}}}")
+    (finding,) = (found for found in findings(text) if found.key == "upstreams.api.health.timeout_s")
+    assert (finding.level, "interval_s" in finding.message) == ("warning", True)
