@@ -557,6 +557,34 @@ async def test_an_upload_in_pieces_is_repeated_only_while_all_of_it_is_at_hand(
     assert seen[-1] in (b"", b"xxy")
 
 
+@pytest.mark.parametrize("fails", [None, response(503, b"busy")], ids=["goes-away", "busy"])
+async def test_an_upload_in_chunks_ends_once_however_often_it_is_sent(fails: bytes | None) -> None:
+    bodies: list[bytes] = []
+
+    async def upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (request := await read_request(reader)) is not None:
+            bodies.append(request.body)
+            if len(bodies) != 2:
+                writer.write(response(body=b"ok"))
+            elif fails is None:
+                return
+            else:
+                writer.write(fails)
+
+    async with ScriptedUpstream(upstream) as started, gateway(started.port) as running:
+        assert (await running.get("/public/x")).status == 200
+        reader, writer = await running.connect()
+        writer.write(b"PUT /public/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        while running.app.listener.deps.upstreams["api"].pools[0].standing.live == 0:
+            await asyncio.sleep(0)
+        writer.write(b"0\r\n\r\n")
+        assert (await read_answer(reader)).status == 200
+        writer.close()
+        assert (await running.get("/public/x")).status == 200
+        assert started.connections == 2  # nothing stood before it on the same connection
+    assert bodies == [b"", b"hello", b"hello", b""]
+
+
 async def test_no_answer_in_time_behind_an_upload_is_504() -> None:
     arrived = asyncio.Event()
 
