@@ -12,6 +12,7 @@ IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "QUERY"})
 SLOW_START_S = 10.0  # until an endpoint that is back has its full share again
 SLOW_START_SHARE = 0.1  # with which it begins
 LONGEST_OPEN = 32.0  # times `open_s`: failing probes double the pause up to here
+LONGEST_PROBE_S = 60.0  # a client that sends its body drop by drop must not keep an endpoint from all others
 STEADY_S = 60.0  # well for so long, an endpoint's next pause is the first one again
 WINDOW_S = 10.0  # over which retries are weighed against requests
 LEAST_RETRIES_PER_S = 3.0
@@ -55,7 +56,7 @@ class Standing:
     """
 
     __slots__ = (
-        "_opened", "_policy", "_streak", "back_at", "failures", "live", "open_until", "probing", "unreachable",
+        "_opened", "_policy", "_streak", "back_at", "failures", "live", "open_until", "probe_until", "unreachable",
         "weight", "well",
     )  # fmt: skip
 
@@ -66,7 +67,7 @@ class Standing:
         self.failures = 0  # in a row
         self.open_until = 0.0  # 0: the breaker is closed
         self.unreachable = False  # the last failure was that nobody listened
-        self.probing = False  # the one request that a half-open breaker lets through is under way
+        self.probe_until = 0.0  # until when the one request that a half-open breaker lets through keeps others out
         self.well = True  # as the health checks say
         self.back_at = float("-inf")  # when it was last given back
         self._opened = 0  # how many pauses in a row without a steady time between them
@@ -74,26 +75,26 @@ class Standing:
 
     def may_take(self, now: float) -> bool:
         """Say whether a request may go there."""
-        return self.well and (not self.open_until or (now >= self.open_until and not self.probing))
+        return self.well and (not self.open_until or now >= max(self.open_until, self.probe_until))
 
     @property
     def is_up(self) -> bool:
         """Whether it is in use, as far as is known."""
         return self.well and not self.open_until
 
-    def began(self) -> bool:
+    def began(self, now: float) -> bool:
         """Note a request that goes there; say whether it is the probe of an open breaker."""
         self.live += 1
         if not self.open_until:
             return False
-        self.probing = True
+        self.probe_until = now + LONGEST_PROBE_S
         return True
 
     def ended(self, *, probe: bool) -> None:
         """Note that a request is over, whatever came of it; a probe that came to nothing makes room for the next."""
         self.live -= 1
         if probe:
-            self.probing = False
+            self.probe_until = 0.0
 
     def succeeded(self, now: float) -> bool:
         """Note an answer; say whether this gives the endpoint back. Only needed where `failures` is not 0."""
@@ -112,7 +113,10 @@ class Standing:
             return False
         if now - self.back_at > STEADY_S and not self.open_until:
             self._opened = 0
-        first, self.open_until = not self.open_until, now + policy.open_s * min(2.0**self._opened, LONGEST_OPEN)
+        first = not self.open_until
+        if first:
+            self.probe_until = 0.0  # of a probe that was answered and still runs: a stream may for days
+        self.open_until = now + policy.open_s * min(2.0**self._opened, LONGEST_OPEN)
         self._opened = min(self._opened + 1, 16)
         return first
 

@@ -137,7 +137,7 @@ async def _attempt(
     wire = pool.take() if made == 1 else None  # another try is not to be lost to another connection that went away
     pump: asyncio.Task[None] | None = None
     client.endpoint = pool.label
-    probe = standing.began()
+    probe = standing.began(balancer.deadlines.now)
     try:
         if wire is None:
             wire = await pool.connect(route.connect_s)

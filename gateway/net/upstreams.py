@@ -19,7 +19,7 @@ class Balancer:
     """An upstream's endpoints, each with its connections and its standing."""
 
     __slots__ = (
-        "_checks", "_deadlines", "_knocking", "_on_event", "_only", "_rng", "budget", "pools", "retried", "same_host",
+        "_checks", "_knocking", "_on_event", "_only", "_rng", "budget", "deadlines", "pools", "retried", "same_host",
         "upstream",
     )  # fmt: skip
 
@@ -32,7 +32,7 @@ class Balancer:
         self.retried = 0  # requests that were tried again
         # One head does for all of them (`Outbound.head_for`).
         self.same_host = upstream.preserve_host or len({end.authority for end in upstream.endpoints}) == 1
-        self._deadlines, self._on_event, self._rng = deadlines, on_event, rng
+        self.deadlines, self._on_event, self._rng = deadlines, on_event, rng
         self._only = pools[0] if len(pools) == 1 else None
         self._knocking = Knocking(deadlines, self._changed)
         self._checks = HealthChecks(upstream, pools, deadlines, self._changed) if upstream.health.path else None
@@ -46,7 +46,7 @@ class Balancer:
         Raises:
             NoHealthyEndpoint: all are left alone for now.
         """
-        now, only = self._deadlines.now, self._only
+        now, only = self.deadlines.now, self._only
         if only is not None:
             standing = only.standing
             if (standing.well and not standing.open_until) or standing.may_take(now):
@@ -68,12 +68,12 @@ class Balancer:
 
     def answered(self, pool: Pool) -> None:
         """Note that an endpoint that had failed answers."""
-        if pool.standing.succeeded(self._deadlines.now):
+        if pool.standing.succeeded(self.deadlines.now):
             self._changed(pool, up=True, why="it answered again")
 
     def failed(self, pool: Pool, why: GatewayError) -> None:
         """Note that a request was not answered."""
-        if pool.standing.failed(self._deadlines.now, unreachable=isinstance(why, UpstreamRefused)):
+        if pool.standing.failed(self.deadlines.now, unreachable=isinstance(why, UpstreamRefused)):
             self._changed(pool, up=False, why=why.detail or why.code)
 
     def _changed(self, pool: Pool, *, up: bool, why: str) -> None:
@@ -82,7 +82,7 @@ class Balancer:
 
     def sweep(self) -> None:
         """Do what is due from time to time."""
-        now = self._deadlines.now
+        now = self.deadlines.now
         self.budget.turn(now)
         for pool in self.pools:
             pool.refresh_addresses()

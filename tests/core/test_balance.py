@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gateway.core.balance import (
     LEAST_RETRIES_PER_S,
     LONGEST_OPEN,
+    LONGEST_PROBE_S,
     SLOW_START_S,
     WINDOW_S,
     BreakerPolicy,
@@ -64,19 +65,19 @@ def test_after_the_pause_one_request_goes_through_as_a_probe():
     failing = opened()
     assert not failing.may_take(NOW + 9.9)
     assert failing.may_take(NOW + 10)
-    probe = failing.began()
+    probe = failing.began(NOW + 10)
     assert (probe, failing.live) == (True, 1)
     assert not failing.may_take(NOW + 10)
 
 
 def test_a_probe_that_is_answered_gives_the_endpoint_back():
     failing = opened()
-    probe = failing.began()
+    probe = failing.began(NOW + 10)
     assert failing.succeeded(NOW + 10)
     failing.ended(probe=probe)
     assert (failing.is_up, failing.live, failing.failures) == (True, 0, 0)
     assert failing.may_take(NOW + 10)
-    assert not failing.began()
+    assert not failing.began(NOW + 10)
 
 
 def test_each_probe_that_fails_doubles_the_pause_up_to_a_bound():
@@ -85,7 +86,7 @@ def test_each_probe_that_fails_doubles_the_pause_up_to_a_bound():
     for _ in range(8):
         pauses.append(failing.open_until - now)
         now = failing.open_until
-        probe = failing.began()
+        probe = failing.began(now)
         assert not failing.failed(now)  # it was out already: no news
         failing.ended(probe=probe)
     assert pauses == [10, 20, 40, 80, 160, 320, 10 * LONGEST_OPEN, 10 * LONGEST_OPEN]
@@ -93,16 +94,32 @@ def test_each_probe_that_fails_doubles_the_pause_up_to_a_bound():
 
 def test_a_probe_that_came_to_nothing_makes_room_for_the_next():
     failing = opened()
-    failing.ended(probe=failing.began())
+    failing.ended(probe=failing.began(NOW + 10))
     assert failing.may_take(NOW + 10)
+
+
+def test_a_probe_that_never_ends_keeps_the_others_out_for_a_while_only():
+    failing = opened()
+    failing.began(NOW + 10)
+    assert not failing.may_take(NOW + 10 + LONGEST_PROBE_S - 0.1)
+    assert failing.may_take(NOW + 10 + LONGEST_PROBE_S)
+
+
+def test_a_probe_that_was_answered_and_still_runs_is_none_when_the_breaker_opens_again():
+    failing = opened()
+    failing.began(NOW + 10)  # a stream
+    failing.succeeded(NOW + 10)
+    for _ in range(3):
+        failing.failed(NOW + 11)
+    assert failing.may_take(failing.open_until)
 
 
 def test_a_request_from_before_is_no_probe_and_its_failure_no_other_pause():
     failing = standing()
-    old = failing.began()
+    old = failing.began(NOW)
     for _ in range(3):
         failing.failed(NOW)
-    until, probe = failing.open_until, failing.began()
+    until, probe = failing.open_until, failing.began(NOW)
     failing.failed(NOW + 5)
     failing.ended(probe=old)
     assert failing.open_until == until

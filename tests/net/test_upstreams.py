@@ -235,6 +235,57 @@ async def test_a_service_that_was_restarted_is_back_before_the_pause_is_over() -
             assert await bodies(running, 2) == ["back", "back"]
 
 
+async def failing_once(running: Running, script: Named) -> None:
+    """Let the breaker open, and its pause be over."""
+    script.says = b""
+    while (await running.get("/public/x")).status != 503:
+        pass
+    script.says = None
+    running.pass_time(10.1)
+
+
+async def test_a_client_that_sends_its_body_drop_by_drop_does_not_keep_an_endpoint_from_all_others() -> None:
+    only = Named("only")
+    async with fleet(only, breaker={"failures": 1, "open_s": 10}, retries={"attempts": 0}) as running:
+        await failing_once(running, only)
+        standing = running.app.listener.deps.upstreams["api"].pools[0].standing
+        _, writer = await running.connect()
+        writer.write(b"POST /public/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
+        while not standing.live:
+            await asyncio.sleep(0)
+        assert (await running.get("/public/x")).status == 503
+        for _ in range(4):
+            writer.write(b"x")
+            await asyncio.sleep(0.01)
+            running.pass_time(20)
+        assert standing.live == 1
+        assert await bodies(running, 1) == ["only"]
+        writer.close()
+
+
+async def test_a_stream_that_was_the_probe_keeps_nobody_out_when_the_endpoint_fails_again() -> None:
+    class Streams(Named):
+        async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if self.says == b"stream":
+                self.says = None
+                await read_request(reader)
+                writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                await reader.read()
+            await super().__call__(reader, writer)
+
+    only = Streams("only")
+    async with fleet(only, breaker={"failures": 1, "open_s": 10}, retries={"attempts": 0}) as running:
+        await failing_once(running, only)
+        only.says = b"stream"
+        reader, writer = await running.connect()
+        writer.write(b"GET /public/x HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+        await failing_once(running, only)
+        running.pass_time(10.1)  # the second pause is twice the first
+        assert await bodies(running, 1) == ["only"]
+        writer.close()
+
+
 async def test_a_time_out_counts_against_an_endpoint_but_is_not_tried_again() -> None:
     class Silent(Named):
         async def __call__(self, reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
