@@ -140,7 +140,7 @@ async def _attempt(
     probe = standing.began(balancer.deadlines.now)
     try:
         if wire is None:
-            wire = await pool.connect(route.connect_s)
+            wire = await pool.connect(route.connect_s, anew=made > 1)
         data = outbound.head if balancer.same_host else outbound.head_for(pool.endpoint)
         data += upload.framing + END_OF_HEAD + (upload.whole or b"")
         is_head = outbound.method == "HEAD"

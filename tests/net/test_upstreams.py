@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -346,6 +347,26 @@ async def test_each_endpoint_gets_its_own_host_where_that_is_asked_for() -> None
     for script, port in zip((one, two), ports, strict=True):
         assert {request.value("host") for request in script.asked} == {f"127.0.0.1:{port}"}
         assert {request.value("x-forwarded-host") for request in script.asked} == {"gw.example.com"}
+
+
+async def test_a_request_is_sent_twice_at_most_however_many_kept_connections_go_away() -> None:
+    asked: Counter[str] = Counter()
+
+    async def one_each(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in (response(body=b"ok"), b""):
+            if (request := await read_request(reader)) is not None:
+                asked[request.target] += 1
+                await asyncio.sleep(0.002)  # so that all the others wait for this connection
+                writer.write(answer)
+
+    async with ScriptedUpstream(one_each) as upstream:
+        api = {"url": f"http://127.0.0.1:{upstream.port}", "max_connections": 1}
+        async with gateway(0, upstreams={"api": api}) as running:
+            answers = await asyncio.gather(*(running.get(f"/public/{n}") for n in range(40)))
+            standing = running.app.listener.deps.upstreams["api"].pools[0].standing
+            assert (standing.live, standing.failures) == (0, 0)
+    assert {answer.status for answer in answers} == {200}
+    assert max(asked.values()) == 2
 
 
 async def test_too_many_at_once_wait_and_too_many_waiting_are_refused() -> None:
