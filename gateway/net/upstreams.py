@@ -98,7 +98,7 @@ class Balancer:
     @property
     def is_up(self) -> bool:
         """Whether any endpoint may be used."""
-        return any(pool.standing.is_up for pool in self.pools)
+        return any(pool.standing.weight and pool.standing.is_up for pool in self.pools)
 
 
 class Upstreams:

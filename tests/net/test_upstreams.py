@@ -349,6 +349,14 @@ async def test_each_endpoint_gets_its_own_host_where_that_is_asked_for() -> None
         assert {request.value("x-forwarded-host") for request in script.asked} == {"gw.example.com"}
 
 
+async def test_one_that_gets_nothing_keeps_no_upstream_up() -> None:
+    port, spare = free_port(), free_port()
+    targets = [{"url": f"http://127.0.0.1:{port}"}, {"url": f"http://127.0.0.1:{spare}", "weight": 0}]
+    async with gateway(0, upstreams={"api": {"targets": targets, "breaker": {"failures": 1}}}) as running:
+        assert [(await running.get("/public/x")).status for _ in range(2)] == [502, 503]
+        assert (await running.get("/readyz")).json == {"status": "degraded"}
+
+
 async def test_a_request_is_sent_twice_at_most_however_many_kept_connections_go_away() -> None:
     asked: Counter[str] = Counter()
 
