@@ -163,7 +163,7 @@ C = TypeVar("C", bound=Candidate)
 
 
 def choose(candidates: Sequence[C], *, now: float, rng: Callable[[], float]) -> C | None:
-    """Choose by the power of two choices: of two drawn by weight, the one with less to do for its weight.
+    """Choose by the power of two choices: of two drawn by weight the first, unless it has more to do for its weight.
 
     None where nobody may be used. `rng` gives 0 to 1, exclusive.
     """
@@ -171,9 +171,11 @@ def choose(candidates: Sequence[C], *, now: float, rng: Callable[[], float]) -> 
     if len(able) < 2:
         return able[0] if able else None
     shares = [candidate.standing.share(now) for candidate in able]
-    one, other = _drawn(shares, rng()), _drawn(shares, rng())
-    # Multiplied crosswise; equals go by the draw, so that weights count where there is little to do.
-    busier = able[one].standing.live * shares[other] > able[other].standing.live * shares[one]
+    one = _drawn(shares, rng())
+    share, shares[one] = shares[one], 0.0
+    other = _drawn(shares, rng())  # never the same one: else of two endpoints a hung one would go on getting a quarter
+    # Multiplied crosswise. More even with this request on the other one: weights count where there is little to do.
+    busier = able[one].standing.live * shares[other] > (able[other].standing.live + 1) * share
     return able[other if busier else one]
 
 

@@ -213,14 +213,17 @@ def test_of_two_that_were_drawn_the_one_with_less_to_do_is_chosen():
     draws = iter([0.1, 0.9])
     assert choose([idle, busy], now=NOW, rng=lambda: next(draws)) is idle
     draws = iter([0.9, 0.9])
-    assert choose([idle, busy], now=NOW, rng=lambda: next(draws)) is busy
+    assert choose([idle, busy], now=NOW, rng=lambda: next(draws)) is idle  # two are drawn, not one twice
 
 
 def test_load_counts_by_weight():
     large, small = ends(3, 1)
-    large.standing.live, small.standing.live = 5, 2
+    large.standing.live, small.standing.live = 4, 2
     draws = iter([0.9, 0.1])
     assert choose([large, small], now=NOW, rng=lambda: next(draws)) is large
+    large.standing.live = 5  # with one more it would have as much to do for its weight
+    draws = iter([0.9, 0.1])
+    assert choose([large, small], now=NOW, rng=lambda: next(draws)) is small
 
 
 @pytest.mark.parametrize(("busy", "share"), [(False, 0.75), (True, 0.75)], ids=["idle", "busy"])
@@ -239,6 +242,18 @@ def test_requests_go_by_weight(busy: bool, share: float):
             if len(under_way) > 40:
                 under_way.pop(rng.randrange(40)).standing.live -= 1
     assert taken[3] / 4000 == pytest.approx(share, abs=0.05)
+
+
+@pytest.mark.parametrize("others", [1, 2])
+def test_one_that_hangs_soon_gets_no_more(others: int):
+    rng = random.Random(1)
+    hung, *rest = ends(*[1] * (1 + others))
+    for _ in range(1000):
+        chosen = choose([hung, *rest], now=NOW, rng=rng.random)
+        assert chosen is not None
+        if chosen is hung:
+            hung.standing.live += 1
+    assert hung.standing.live <= 2
 
 
 def test_one_that_is_back_gets_its_share_by_and_by():
