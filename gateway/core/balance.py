@@ -120,13 +120,14 @@ class Standing:
         self._opened = min(self._opened + 1, 16)
         return first
 
-    def may_knock(self, now: float) -> bool:
+    @property
+    def may_knock(self) -> bool:
         """Say whether it is worth a look if somebody listens there again."""
-        return self.unreachable and now < self.open_until
+        return self.unreachable and bool(self.open_until)  # the pause may be over: perhaps nobody asks for it
 
     def reached(self, now: float) -> bool:
         """Note that somebody listens there; say whether this gives it back. One more failure takes it out again."""
-        if not self.may_knock(now):
+        if not self.may_knock:
             return False
         self.open_until, self.back_at = 0.0, now
         self.failures = max(self._policy.failures - 1, 0)

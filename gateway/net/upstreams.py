@@ -86,7 +86,7 @@ class Balancer:
         self.budget.turn(now)
         for pool in self.pools:
             pool.refresh_addresses()
-            if pool.standing.may_knock(now):
+            if pool.standing.may_knock:
                 self._knocking.at(pool)
 
     def stop(self) -> None:

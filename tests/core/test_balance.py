@@ -145,7 +145,7 @@ def test_where_nobody_listened_it_is_given_back_when_somebody_does():
     failing = standing()
     for _ in range(3):
         failing.failed(NOW, unreachable=True)
-    assert failing.may_knock(NOW + 1)
+    assert failing.may_knock
     assert failing.reached(NOW + 1)
     assert failing.may_take(NOW + 1)
     assert (failing.is_up, failing.share(NOW + 1)) == (True, 0.1)
@@ -153,11 +153,19 @@ def test_where_nobody_listened_it_is_given_back_when_somebody_does():
     assert failing.failed(NOW + 2)  # the very next failure counts
 
 
+def test_it_is_given_back_too_where_the_pause_was_over_and_nobody_asked():
+    failing = standing()
+    for _ in range(3):
+        failing.failed(NOW, unreachable=True)
+    assert failing.reached(NOW + 1000)
+    assert failing.is_up
+
+
 def test_nobody_knocks_at_one_that_is_there_and_fails():
-    assert not opened().may_knock(NOW + 1)
+    assert not opened().may_knock
     closed = standing()
     closed.failed(NOW, unreachable=True)
-    assert not closed.may_knock(NOW)
+    assert not closed.may_knock
 
 
 # --- health checks ------------------------------------------------------------------------------------------------
