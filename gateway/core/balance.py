@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "QUERY"})
 SLOW_START_S = 10.0  # until an endpoint that is back has its full share again
 SLOW_START_SHARE = 0.1  # with which it begins
-LONGEST_OPEN = 32.0  # times `open_s`: failing probes double the pause up to here
+LONGEST_OPEN = 6.0  # times `open_s`: failing probes double the pause up to here; an outage lasts so much longer at most
 LONGEST_PROBE_S = 60.0  # a client that sends its body drop by drop must not keep an endpoint from all others
 STEADY_S = 60.0  # well for so long, an endpoint's next pause is the first one again
 WINDOW_S = 10.0  # over which retries are weighed against requests
