@@ -11,7 +11,8 @@ from typing import Protocol, TypeVar
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "QUERY"})
 SLOW_START_S = 10.0  # until an endpoint that is back has its full share again
 SLOW_START_SHARE = 0.1  # with which it begins
-LONGEST_OPEN = 32.0  # times `open_s`: failing probes double the pause up to here
+LONGEST_OPEN = 6.0  # times `open_s`: failing probes double the pause up to here; an outage lasts so much longer at most
+LONGEST_PROBE_S = 60.0  # a client that sends its body drop by drop must not keep an endpoint from all others
 STEADY_S = 60.0  # well for so long, an endpoint's next pause is the first one again
 WINDOW_S = 10.0  # over which retries are weighed against requests
 LEAST_RETRIES_PER_S = 3.0
@@ -55,7 +56,7 @@ class Standing:
     """
 
     __slots__ = (
-        "_opened", "_policy", "_streak", "back_at", "failures", "live", "open_until", "probing", "unreachable",
+        "_opened", "_policy", "_streak", "back_at", "failures", "live", "open_until", "probe_until", "unreachable",
         "weight", "well",
     )  # fmt: skip
 
@@ -65,8 +66,8 @@ class Standing:
         self.live = 0  # requests under way, open sockets and streams too
         self.failures = 0  # in a row
         self.open_until = 0.0  # 0: the breaker is closed
-        self.unreachable = False  # the last failure was that nobody listened
-        self.probing = False  # the one request that a half-open breaker lets through is under way
+        self.unreachable = False  # nobody listened, when last somebody looked
+        self.probe_until = 0.0  # until when the one request that a half-open breaker lets through keeps others out
         self.well = True  # as the health checks say
         self.back_at = float("-inf")  # when it was last given back
         self._opened = 0  # how many pauses in a row without a steady time between them
@@ -74,26 +75,26 @@ class Standing:
 
     def may_take(self, now: float) -> bool:
         """Say whether a request may go there."""
-        return self.well and (not self.open_until or (now >= self.open_until and not self.probing))
+        return self.well and (not self.open_until or now >= max(self.open_until, self.probe_until))
 
     @property
     def is_up(self) -> bool:
         """Whether it is in use, as far as is known."""
         return self.well and not self.open_until
 
-    def began(self) -> bool:
+    def began(self, now: float) -> bool:
         """Note a request that goes there; say whether it is the probe of an open breaker."""
         self.live += 1
         if not self.open_until:
             return False
-        self.probing = True
+        self.probe_until = now + LONGEST_PROBE_S
         return True
 
     def ended(self, *, probe: bool) -> None:
         """Note that a request is over, whatever came of it; a probe that came to nothing makes room for the next."""
         self.live -= 1
         if probe:
-            self.probing = False
+            self.probe_until = 0.0
 
     def succeeded(self, now: float) -> bool:
         """Note an answer; say whether this gives the endpoint back. Only needed where `failures` is not 0."""
@@ -112,17 +113,19 @@ class Standing:
             return False
         if now - self.back_at > STEADY_S and not self.open_until:
             self._opened = 0
-        first, self.open_until = not self.open_until, now + policy.open_s * min(2.0**self._opened, LONGEST_OPEN)
+        first = not self.open_until
+        if first:
+            self.probe_until = 0.0  # of a probe that was answered and still runs: a stream may for days
+        self.open_until = now + policy.open_s * min(2.0**self._opened, LONGEST_OPEN)
         self._opened = min(self._opened + 1, 16)
         return first
 
-    def may_knock(self, now: float) -> bool:
-        """Say whether it is worth a look if somebody listens there again."""
-        return self.unreachable and now < self.open_until
-
     def reached(self, now: float) -> bool:
-        """Note that somebody listens there; say whether this gives it back. One more failure takes it out again."""
-        if not self.may_knock(now):
+        """Note that somebody listens where nobody did; say whether this closes the breaker.
+
+        One more failure opens it again.
+        """
+        if not self.open_until:
             return False
         self.open_until, self.back_at = 0.0, now
         self.failures = max(self._policy.failures - 1, 0)
@@ -159,7 +162,7 @@ C = TypeVar("C", bound=Candidate)
 
 
 def choose(candidates: Sequence[C], *, now: float, rng: Callable[[], float]) -> C | None:
-    """Choose by the power of two choices: of two drawn by weight, the one with less to do for its weight.
+    """Choose by the power of two choices: of two drawn by weight the first, unless it has more to do for its weight.
 
     None where nobody may be used. `rng` gives 0 to 1, exclusive.
     """
@@ -167,9 +170,11 @@ def choose(candidates: Sequence[C], *, now: float, rng: Callable[[], float]) -> 
     if len(able) < 2:
         return able[0] if able else None
     shares = [candidate.standing.share(now) for candidate in able]
-    one, other = _drawn(shares, rng()), _drawn(shares, rng())
-    # Multiplied crosswise; equals go by the draw, so that weights count where there is little to do.
-    busier = able[one].standing.live * shares[other] > able[other].standing.live * shares[one]
+    one = _drawn(shares, rng())
+    share, shares[one] = shares[one], 0.0
+    other = _drawn(shares, rng())  # never the same one: else of two endpoints a hung one would go on getting a quarter
+    # Multiplied crosswise. More even with this request on the other one: weights count where there is little to do.
+    busier = able[one].standing.live * shares[other] > (able[other].standing.live + 1) * share
     return able[other if busier else one]
 
 

@@ -26,6 +26,8 @@ from gateway.net.wire import Sink, Wire
 
 END_OF_HEAD = b"\r\n\r\n"
 
+Pump = asyncio.Task[bool]
+
 
 class ConnectionWentAway(BadUpstreamResponse):
     """A kept connection is gone before an answer began: that says nothing of its endpoint and is worth another try."""
@@ -135,12 +137,12 @@ async def _attempt(
     """Put the request to one endpoint: None once the exchange is over, a failure where one more try is granted."""
     upload, route, standing = client.upload, outbound.route, pool.standing
     wire = pool.take() if made == 1 else None  # another try is not to be lost to another connection that went away
-    pump: asyncio.Task[None] | None = None
+    pump: Pump | None = None
     client.endpoint = pool.label
-    probe = standing.began()
+    probe = standing.began(balancer.deadlines.now)
     try:
         if wire is None:
-            wire = await pool.connect(route.connect_s)
+            wire = await pool.connect(route.connect_s, anew=made > 1)
         data = outbound.head if balancer.same_host else outbound.head_for(pool.endpoint)
         data += upload.framing + END_OF_HEAD + (upload.whole or b"")
         is_head = outbound.method == "HEAD"
@@ -161,7 +163,7 @@ async def _attempt(
             await _relay(wire, client, route)
         return None
     except (UpstreamRefused, UpstreamTimeout, BadUpstreamResponse) as fault:
-        return _failure(balancer, pool, wire, fault, outbound, upload, made)
+        return _failure(balancer, pool, wire, fault, outbound, upload, made, pump)
     finally:
         client.wire = None
         standing.ended(probe=probe)
@@ -182,6 +184,7 @@ def _failure(
     outbound: Outbound,
     upload: Upload,
     made: int,
+    pump: Pump | None,
 ) -> GatewayError:
     """Judge why an endpoint did not answer, and give that back where one more try is granted; raises it elsewhere."""
     if wire is not None and wire.stale:
@@ -191,11 +194,20 @@ def _failure(
     if wire is not None and wire.got_bytes:
         # Who answers nonsense, or breaks off, is there: a request that always does this to it must not take it away.
         raise fault
-    balancer.failed(pool, fault)
+    if not (isinstance(fault, BadUpstreamResponse) and _cut_short(pump)):
+        balancer.failed(pool, fault)
     hung = wire is not None and isinstance(fault, UpstreamTimeout)
     if hung or not _may_repeat(balancer, outbound, upload, made, sent=wire is not None):
         raise fault
     return fault
+
+
+def _cut_short(pump: Pump | None) -> bool:
+    """Say whether the endpoint went away before it had the whole body.
+
+    That is how many a server refuses one that is too large: whoever sends such must not take it away from all others.
+    """
+    return pump is not None and not (pump.done() and pump.result())
 
 
 def _may_repeat(balancer: Balancer, outbound: Outbound, upload: Upload, made: int, *, sent: bool = True) -> bool:
@@ -224,13 +236,16 @@ async def _relay(wire: Wire, client: Client, route: Route) -> None:
     client.end()
 
 
-def _start_pump(upload: Upload, wire: Wire, route: Route) -> "asyncio.Task[None]":
+def _start_pump(upload: Upload, wire: Wire, route: Route) -> Pump:
     wire.deadline = 0.0  # the upstream's time to answer only begins once it has everything
     return asyncio.get_running_loop().create_task(_pump(upload, wire, route))
 
 
-async def _pump(upload: Upload, wire: Wire, route: Route) -> None:
-    """Send the body on as it comes. A fault ends the exchange through the wire, which its owner is waiting for."""
+async def _pump(upload: Upload, wire: Wire, route: Route) -> bool:
+    """Send the body on as it comes; say whether all of it was sent.
+
+    A fault ends the exchange through the wire, which its owner is waiting for.
+    """
     try:
         for data in upload.kept or ():  # what an endpoint before this one was sent in vain
             wire.write(_piece(upload, data))
@@ -240,17 +255,19 @@ async def _pump(upload: Upload, wire: Wire, route: Route) -> None:
             if wire.paused:
                 await _taken(wire, route)
             if wire.lost:
-                return
+                return False
         if upload.chunked:
             wire.write(b"0\r\n\r\n")
         if not wire.got_head:
             wire.deadline = wire.after(route.response_s)
+        return True
     except GatewayError as fault:
         wire.fail(fault)
     except OSError as error:
         wire.fail(BadRequest("body", detail=f"client gone: {error}"))
     except Exception as error:  # a fault of our own: whoever waits for the answer must not wait for ever
         wire.fail(InternalError(detail=type(error).__name__))
+    return False
 
 
 def _piece(upload: Upload, data: bytes) -> bytes:

@@ -5,11 +5,11 @@ new ones.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gateway.core.model import Upstream
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, UpstreamRefused
 from gateway.net.deadlines import Deadlines
 from gateway.net.pool import Pool
 
@@ -40,8 +40,12 @@ class HealthChecks:
         """Ask each endpoint once more (`net.deadlines`), unless it still owes the last answer."""
         self.deadline = self._deadlines.now + self._upstream.health.interval_s
         for pool in self._pools:
-            if pool not in self._tasks:
-                self._tasks[pool] = asyncio.get_running_loop().create_task(self._check(pool))
+            self.ask(pool)
+
+    def ask(self, pool: Pool) -> None:
+        """Ask this one now."""
+        if pool not in self._tasks:
+            self._tasks[pool] = asyncio.get_running_loop().create_task(self._check(pool))
 
     async def _check(self, pool: Pool) -> None:
         try:
@@ -76,16 +80,16 @@ class HealthChecks:
 
 
 class Knocking:
-    """Looks whether somebody listens again where nobody did.
+    """Looks whether somebody listens at an endpoint that is left alone, and tells when one does where nobody did.
 
     A service that was restarted is back within a second or two, and not only when the breaker's pause, made for one
     that is there and fails, is over.
     """
 
-    __slots__ = ("_changed", "_deadlines", "_due", "_tasks")
+    __slots__ = ("_deadlines", "_due", "_reached", "_tasks")
 
-    def __init__(self, deadlines: Deadlines, changed: Changed) -> None:
-        self._deadlines, self._changed = deadlines, changed
+    def __init__(self, deadlines: Deadlines, reached: Callable[[Pool], None]) -> None:
+        self._deadlines, self._reached = deadlines, reached
         self._due: dict[Pool, float] = {}
         self._tasks: dict[Pool, asyncio.Task[None]] = {}
 
@@ -99,13 +103,15 @@ class Knocking:
     async def _knock(self, pool: Pool) -> None:
         try:
             wire = await pool.open_aside(KNOCK_S)
-        except GatewayError:
+        except GatewayError as error:
+            pool.standing.unreachable = isinstance(error, UpstreamRefused)
             return
         finally:
             del self._tasks[pool]
         wire.abort()
-        if pool.standing.reached(self._deadlines.now):
-            self._changed(pool, up=True, why="somebody listens there again")
+        if pool.standing.unreachable:  # else it was there all the time, and fails: a pause is what it needs
+            pool.standing.unreachable = False
+            self._reached(pool)
 
     def stop(self) -> None:
         """Knock no more."""

@@ -50,18 +50,24 @@ class Pool:
                 return wire
         return None
 
-    async def connect(self, within_s: float) -> Wire:
-        """Open a new connection; where there may be no more, wait for one.
+    async def connect(self, within_s: float, *, anew: bool = False) -> Wire:
+        """Open a new connection; where there may be no more, wait for one, or `anew` for the place of one.
 
         Raises:
             UpstreamRefused: nobody listens there, its name or certificate is wrong.
             UpstreamTimeout: it took longer than `within_s`.
             Overloaded: too many wait already, or no connection became free within `within_s`.
         """
-        if self._most and self._places >= self._most:
+        while self._most and self._places >= self._most:
             wire = await self._wait(within_s)
-            if wire is not None:
+            if wire is None:
+                break
+            if wire.keep and not anew:
                 return wire
+            if wire in self._open:  # and not lost since it was granted
+                self._open.discard(wire)
+                wire.abort()
+                break
         else:
             self._places += 1
         try:

@@ -32,11 +32,12 @@ class Addresses:
             UnicodeError: the name cannot be one.
         """
         self.refresh()
-        if not self.known and self._lookup is not None:
+        lookup = self._lookup
+        if not self.known and lookup is not None:
             # asyncio.wait, unlike await, does not cancel the lookup that others wait for too.
-            await asyncio.wait((self._lookup,))
+            await asyncio.wait((lookup,))
             if not self.known:
-                self._lookup.result()
+                lookup.result()
         return self.known
 
     def refresh(self) -> None:
@@ -52,8 +53,10 @@ class Addresses:
     async def _look(self) -> None:
         found = await asyncio.get_running_loop().getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
         addresses = tuple(dict.fromkeys(str(where[0]) for *_, where in found))
+        if not addresses:
+            raise OSError("the name has no address")
         self._looked_at = self._now()
-        if addresses and set(addresses) != set(self.known):
+        if set(addresses) != set(self.known):
             known_before, self.known = self.known, addresses
             if known_before:
                 self._on_change(frozenset(addresses))

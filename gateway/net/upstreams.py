@@ -19,7 +19,7 @@ class Balancer:
     """An upstream's endpoints, each with its connections and its standing."""
 
     __slots__ = (
-        "_checks", "_deadlines", "_knocking", "_on_event", "_only", "_out", "_rng", "budget", "pools", "retried",
+        "_checks", "_knocking", "_on_event", "_only", "_out", "_rng", "budget", "deadlines", "pools", "retried",
         "same_host", "upstream",
     )  # fmt: skip
 
@@ -32,9 +32,9 @@ class Balancer:
         self.retried = 0  # requests that were tried again
         # One head does for all of them (`Outbound.head_for`).
         self.same_host = upstream.preserve_host or len({end.authority for end in upstream.endpoints}) == 1
-        self._deadlines, self._on_event, self._rng = deadlines, on_event, rng
+        self.deadlines, self._on_event, self._rng = deadlines, on_event, rng
         self._only = pools[0] if len(pools) == 1 else None
-        self._knocking = Knocking(deadlines, self._changed)
+        self._knocking = Knocking(deadlines, self._reached)
         self._checks = HealthChecks(upstream, pools, deadlines, self._changed) if upstream.health.path else None
         if self._checks is None:
             for pool in pools:
@@ -47,7 +47,7 @@ class Balancer:
         Raises:
             NoHealthyEndpoint: all are left alone for now.
         """
-        now, only = self._deadlines.now, self._only
+        now, only = self.deadlines.now, self._only
         if only is not None:
             standing = only.standing
             if (standing.well and not standing.open_until) or standing.may_take(now):
@@ -69,12 +69,12 @@ class Balancer:
 
     def answered(self, pool: Pool) -> None:
         """Note that an endpoint that had failed answers."""
-        if pool.standing.succeeded(self._deadlines.now):
+        if pool.standing.succeeded(self.deadlines.now):
             self._changed(pool, up=True, why="it answered again")
 
     def failed(self, pool: Pool, why: GatewayError) -> None:
         """Note that a request was not answered."""
-        if pool.standing.failed(self._deadlines.now, unreachable=isinstance(why, UpstreamRefused)):
+        if pool.standing.failed(self.deadlines.now, unreachable=isinstance(why, UpstreamRefused)):
             self._changed(pool, up=False, why=why.detail or why.code)
 
     def _changed(self, pool: Pool, *, up: bool, why: str) -> None:
@@ -85,13 +85,20 @@ class Balancer:
         event, level = ("endpoint_up", "info") if up else ("endpoint_down", "warning")
         self._on_event(event, level=level, upstream=self.upstream.name, endpoint=pool.label, why=why)
 
+    def _reached(self, pool: Pool) -> None:
+        """Take it that somebody listens again where nobody did."""
+        if pool.standing.reached(self.deadlines.now):
+            self._changed(pool, up=True, why="somebody listens there again")
+        if self._checks is not None and not pool.standing.well:
+            self._checks.ask(pool)
+
     def sweep(self) -> None:
         """Do what is due from time to time."""
-        now = self._deadlines.now
+        now = self.deadlines.now
         self.budget.turn(now)
         for pool in self.pools:
             pool.refresh_addresses()
-            if pool.standing.may_knock(now):
+            if not pool.standing.is_up:
                 self._knocking.at(pool)
 
     def stop(self) -> None:
@@ -103,7 +110,7 @@ class Balancer:
     @property
     def is_up(self) -> bool:
         """Whether any endpoint may be used."""
-        return any(pool.standing.is_up for pool in self.pools)
+        return any(pool.standing.weight and pool.standing.is_up for pool in self.pools)
 
 
 class Upstreams:

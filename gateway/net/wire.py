@@ -15,6 +15,7 @@ import httptools
 from gateway.errors import BadUpstreamResponse, GatewayError, UpstreamTimeout
 from gateway.net.deadlines import SWEEP_S, Deadlines
 from gateway.net.fields import CODING, CORS, DROP, LENGTH, UPGRADE, judge, judged
+from gateway.net.salvage import last_words
 
 WRITE_HIGH = 65_536  # bytes; uvloop's own low-water mark would be 16 bytes, so both are set
 WRITE_LOW = 16_384
@@ -274,6 +275,10 @@ class Wire(asyncio.Protocol):
             return True
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: D102
+        # Many a server refuses a body it does not want with an answer and is gone; then our next piece fails.
+        asking = self.transport if exc is not None and self.busy and not self.got_head else None
+        if asking is not None and (words := last_words(asking)):
+            self.data_received(words)
         self.lost, self.keep, self.transport, self.deadline = True, False, None, 0.0
         self._deadlines.unwatch(self)
         self._release()

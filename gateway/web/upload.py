@@ -94,7 +94,7 @@ class Upload:
         self.received += len(data)
         if self._limit and self.received > self._limit:
             raise BodyTooLarge
-        if self.kept is not None:
+        if data and self.kept is not None:  # the empty piece would be a chunk that ends the body, sent a second time
             self._keep(data)
         return data
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gateway.core.balance import (
     LEAST_RETRIES_PER_S,
     LONGEST_OPEN,
+    LONGEST_PROBE_S,
     SLOW_START_S,
     WINDOW_S,
     BreakerPolicy,
@@ -64,45 +65,61 @@ def test_after_the_pause_one_request_goes_through_as_a_probe():
     failing = opened()
     assert not failing.may_take(NOW + 9.9)
     assert failing.may_take(NOW + 10)
-    probe = failing.began()
+    probe = failing.began(NOW + 10)
     assert (probe, failing.live) == (True, 1)
     assert not failing.may_take(NOW + 10)
 
 
 def test_a_probe_that_is_answered_gives_the_endpoint_back():
     failing = opened()
-    probe = failing.began()
+    probe = failing.began(NOW + 10)
     assert failing.succeeded(NOW + 10)
     failing.ended(probe=probe)
     assert (failing.is_up, failing.live, failing.failures) == (True, 0, 0)
     assert failing.may_take(NOW + 10)
-    assert not failing.began()
+    assert not failing.began(NOW + 10)
 
 
 def test_each_probe_that_fails_doubles_the_pause_up_to_a_bound():
     failing, now = opened(), NOW
     pauses = []
-    for _ in range(8):
+    for _ in range(5):
         pauses.append(failing.open_until - now)
         now = failing.open_until
-        probe = failing.began()
+        probe = failing.began(now)
         assert not failing.failed(now)  # it was out already: no news
         failing.ended(probe=probe)
-    assert pauses == [10, 20, 40, 80, 160, 320, 10 * LONGEST_OPEN, 10 * LONGEST_OPEN]
+    assert pauses == [10, 20, 40, 10 * LONGEST_OPEN, 10 * LONGEST_OPEN]
 
 
 def test_a_probe_that_came_to_nothing_makes_room_for_the_next():
     failing = opened()
-    failing.ended(probe=failing.began())
+    failing.ended(probe=failing.began(NOW + 10))
     assert failing.may_take(NOW + 10)
+
+
+def test_a_probe_that_never_ends_keeps_the_others_out_for_a_while_only():
+    failing = opened()
+    failing.began(NOW + 10)
+    assert not failing.may_take(NOW + 10 + LONGEST_PROBE_S - 0.1)
+    assert failing.may_take(NOW + 10 + LONGEST_PROBE_S)
+
+
+def test_a_probe_that_was_answered_and_still_runs_is_none_when_the_breaker_opens_again():
+    failing = opened()
+    failing.began(NOW + 10)  # a stream
+    failing.succeeded(NOW + 10)
+    for _ in range(3):
+        failing.failed(NOW + 11)
+    assert failing.may_take(failing.open_until)
 
 
 def test_a_request_from_before_is_no_probe_and_its_failure_no_other_pause():
     failing = standing()
-    old = failing.began()
+    old = failing.began(NOW)
     for _ in range(3):
         failing.failed(NOW)
-    until, probe = failing.open_until, failing.began()
+    until, probe = failing.open_until, failing.began(NOW)
     failing.failed(NOW + 5)
     failing.ended(probe=old)
     assert failing.open_until == until
@@ -128,7 +145,6 @@ def test_where_nobody_listened_it_is_given_back_when_somebody_does():
     failing = standing()
     for _ in range(3):
         failing.failed(NOW, unreachable=True)
-    assert failing.may_knock(NOW + 1)
     assert failing.reached(NOW + 1)
     assert failing.may_take(NOW + 1)
     assert (failing.is_up, failing.share(NOW + 1)) == (True, 0.1)
@@ -136,11 +152,19 @@ def test_where_nobody_listened_it_is_given_back_when_somebody_does():
     assert failing.failed(NOW + 2)  # the very next failure counts
 
 
-def test_nobody_knocks_at_one_that_is_there_and_fails():
-    assert not opened().may_knock(NOW + 1)
+def test_it_is_given_back_too_where_the_pause_was_over_and_nobody_asked():
+    failing = standing()
+    for _ in range(3):
+        failing.failed(NOW, unreachable=True)
+    assert failing.reached(NOW + 1000)
+    assert failing.is_up
+
+
+def test_one_whose_breaker_is_closed_is_not_given_back():
     closed = standing()
     closed.failed(NOW, unreachable=True)
-    assert not closed.may_knock(NOW)
+    assert not closed.reached(NOW)
+    assert closed.failures == 1
 
 
 # --- health checks ------------------------------------------------------------------------------------------------
@@ -196,14 +220,17 @@ def test_of_two_that_were_drawn_the_one_with_less_to_do_is_chosen():
     draws = iter([0.1, 0.9])
     assert choose([idle, busy], now=NOW, rng=lambda: next(draws)) is idle
     draws = iter([0.9, 0.9])
-    assert choose([idle, busy], now=NOW, rng=lambda: next(draws)) is busy
+    assert choose([idle, busy], now=NOW, rng=lambda: next(draws)) is idle  # two are drawn, not one twice
 
 
 def test_load_counts_by_weight():
     large, small = ends(3, 1)
-    large.standing.live, small.standing.live = 5, 2
+    large.standing.live, small.standing.live = 4, 2
     draws = iter([0.9, 0.1])
     assert choose([large, small], now=NOW, rng=lambda: next(draws)) is large
+    large.standing.live = 5  # with one more it would have as much to do for its weight
+    draws = iter([0.9, 0.1])
+    assert choose([large, small], now=NOW, rng=lambda: next(draws)) is small
 
 
 @pytest.mark.parametrize(("busy", "share"), [(False, 0.75), (True, 0.75)], ids=["idle", "busy"])
@@ -222,6 +249,18 @@ def test_requests_go_by_weight(busy: bool, share: float):
             if len(under_way) > 40:
                 under_way.pop(rng.randrange(40)).standing.live -= 1
     assert taken[3] / 4000 == pytest.approx(share, abs=0.05)
+
+
+@pytest.mark.parametrize("others", [1, 2])
+def test_one_that_hangs_soon_gets_no_more(others: int):
+    rng = random.Random(1)
+    hung, *rest = ends(*[1] * (1 + others))
+    for _ in range(1000):
+        chosen = choose([hung, *rest], now=NOW, rng=rng.random)
+        assert chosen is not None
+        if chosen is hung:
+            hung.standing.live += 1
+    assert hung.standing.live <= 2
 
 
 def test_one_that_is_back_gets_its_share_by_and_by():

@@ -1,11 +1,13 @@
 """Exchanges through a running gateway with upstreams that answer every way an upstream can."""
 
 import asyncio
+import contextlib
 import socket
 import struct
+import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
@@ -364,6 +366,60 @@ async def test_an_early_answer_is_passed_on_and_the_connections_are_not_used_aga
         assert upstream.connections == 2
 
 
+@contextmanager
+def refusing_bodies() -> Iterator[int]:
+    """An upstream that answers a head and is gone, whatever may still come; in a thread, as elsewhere as can be."""
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                head = b""
+                while not head.endswith(b"\r\n\r\n") and (data := connection.recv(1)):
+                    head += data
+                connection.sendall(response(413, b"no", fields=("Connection: close",)))
+                connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield server.getsockname()[1]
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+async def test_who_refuses_a_body_and_is_gone_is_heard_all_the_same() -> None:
+    with refusing_bodies() as port:
+        async with gateway(port, limits={"body_bytes": 0}) as running:
+            for _ in range(10):
+                reader, writer = await running.connect()
+                writer.write(b"POST /public/x HTTP/1.1\r\nHost: a\r\nContent-Length: 5000000\r\n\r\n")
+                with contextlib.suppress(ConnectionError):
+                    for _ in range(50):
+                        writer.write(b"x" * 100_000)
+                        await writer.drain()
+                answer = await read_answer(reader)
+                assert (answer.status, answer.body) == (413, b"no")
+                writer.close()
+
+
+async def test_who_goes_away_in_mid_upload_is_not_left_alone() -> None:
+    async def refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+
+    async with ScriptedUpstream(refuses) as upstream:
+        api = {"url": f"http://127.0.0.1:{upstream.port}", "breaker": {"failures": 1}}
+        async with gateway(0, upstreams={"api": api}) as running:
+            for _ in range(3):  # else five who send what is too large would take it away from everybody
+                reader, writer = await running.connect()
+                writer.write(b"POST /public/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nbegin")
+                assert (await read_answer(reader)).status == 502
+                writer.close()
+            assert [(await running.get("/public/x")).status for _ in range(2)] == [502, 503]  # nothing was left to send
+
+
 async def test_an_upstream_that_does_not_read_holds_the_client_back() -> None:
     arrived, release = asyncio.Event(), asyncio.Event()
 
@@ -555,6 +611,34 @@ async def test_an_upload_in_pieces_is_repeated_only_while_all_of_it_is_at_hand(
         writer.close()
     assert (answer.status, len(seen)) == (200 if bodies == 2 else 502, bodies)
     assert seen[-1] in (b"", b"xxy")
+
+
+@pytest.mark.parametrize("fails", [None, response(503, b"busy")], ids=["goes-away", "busy"])
+async def test_an_upload_in_chunks_ends_once_however_often_it_is_sent(fails: bytes | None) -> None:
+    bodies: list[bytes] = []
+
+    async def upstream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (request := await read_request(reader)) is not None:
+            bodies.append(request.body)
+            if len(bodies) != 2:
+                writer.write(response(body=b"ok"))
+            elif fails is None:
+                return
+            else:
+                writer.write(fails)
+
+    async with ScriptedUpstream(upstream) as started, gateway(started.port) as running:
+        assert (await running.get("/public/x")).status == 200
+        reader, writer = await running.connect()
+        writer.write(b"PUT /public/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        while running.app.listener.deps.upstreams["api"].pools[0].standing.live == 0:
+            await asyncio.sleep(0)
+        writer.write(b"0\r\n\r\n")
+        assert (await read_answer(reader)).status == 200
+        writer.close()
+        assert (await running.get("/public/x")).status == 200
+        assert started.connections == 2  # nothing stood before it on the same connection
+    assert bodies == [b"", b"hello", b"hello", b""]
 
 
 async def test_no_answer_in_time_behind_an_upload_is_504() -> None:

@@ -43,7 +43,10 @@ def served_by(folder: Path, *names: str) -> ssl.SSLContext:
 
 
 async def exchange(pool: Pool) -> object:
-    wire = pool.take() or await pool.connect(5)
+    return await exchange_on(pool.take() or await pool.connect(5))
+
+
+async def exchange_on(wire: Wire) -> Wire:
     await wire.send(b"GET / HTTP/1.1\r\n\r\n", is_head=False, response_s=5)
     assert wire.fault is None
     return wire
@@ -277,6 +280,39 @@ async def test_what_was_granted_to_someone_who_left_is_passed_on(upstream: Scrip
     assert leaves.cancelled()
     kept.close()
     wire.abort()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("how", ["lost", "closing"])
+async def test_a_connection_that_went_away_just_as_it_was_granted_is_given_to_nobody(
+    upstream: ScriptedUpstream, how: str
+) -> None:
+    kept = pool(upstream.port, max_connections=1)
+    wire = await exchange(kept)
+    waits = await waiting(kept)
+    kept.give_back(wire)  # type: ignore[arg-type]
+    if how == "lost":
+        wire.connection_lost(None)  # type: ignore[attr-defined]
+    else:
+        wire.eof_received()  # type: ignore[attr-defined]
+    another = await waits
+    assert another is not wire
+    assert (another.keep, kept._places) == (True, 1)
+    assert (await exchange_on(another)).fault is None
+    kept.close()
+
+
+async def test_whoever_wants_a_new_connection_takes_the_place_of_one_that_becomes_free(
+    upstream: ScriptedUpstream,
+) -> None:
+    kept = pool(upstream.port, max_connections=1)
+    wire = await exchange(kept)
+    waits = asyncio.ensure_future(kept.connect(5, anew=True))
+    await asyncio.sleep(0)
+    kept.give_back(wire)  # type: ignore[arg-type]
+    assert await waits is not wire
+    await asyncio.sleep(0)
+    assert (wire.lost, kept._places, kept.take()) == (True, 1, None)  # type: ignore[attr-defined]
+    kept.close()
 
 
 async def test_a_connection_that_fails_leaves_its_place(upstream: ScriptedUpstream) -> None:

@@ -97,6 +97,25 @@ async def test_a_name_without_an_address_is_told_to_each_who_waits_and_asked_for
     assert await resolver.name.get() == ("10.0.0.1",)
 
 
+async def test_a_name_that_leads_nowhere_cannot_be_had(resolver: Resolver) -> None:
+    resolver.answers = ()
+    with pytest.raises(OSError, match="no address"):
+        await resolver.name.get()
+
+
+async def test_a_lookup_that_failed_is_told_though_the_next_has_begun(resolver: Resolver) -> None:
+    resolver.answers = OSError("no such host")
+    waiting = asyncio.ensure_future(resolver.name.get())
+    await asyncio.sleep(0)
+    first = resolver.name._lookup
+    assert first is not None
+    first.add_done_callback(lambda _: resolver.name.refresh())  # as whoever comes in this very moment
+    with pytest.raises(OSError, match="no such host"):
+        await waiting
+    assert resolver.name._lookup is not first
+    resolver.name.close()
+
+
 async def test_closing_ends_a_lookup(resolver: Resolver) -> None:
     resolver.name.refresh()
     resolver.name.close()

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -235,6 +236,111 @@ async def test_a_service_that_was_restarted_is_back_before_the_pause_is_over() -
             assert await bodies(running, 2) == ["back", "back"]
 
 
+async def failing_once(running: Running, script: Named) -> None:
+    """Let the breaker open, and its pause be over."""
+    script.says = b""
+    while (await running.get("/public/x")).status != 503:
+        pass
+    script.says = None
+    running.pass_time(10.1)
+
+
+async def test_a_client_that_sends_its_body_drop_by_drop_does_not_keep_an_endpoint_from_all_others() -> None:
+    only = Named("only")
+    async with fleet(only, breaker={"failures": 1, "open_s": 10}, retries={"attempts": 0}) as running:
+        await failing_once(running, only)
+        standing = running.app.listener.deps.upstreams["api"].pools[0].standing
+        _, writer = await running.connect()
+        writer.write(b"POST /public/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
+        while not standing.live:
+            await asyncio.sleep(0)
+        assert (await running.get("/public/x")).status == 503
+        for _ in range(4):
+            writer.write(b"x")
+            await asyncio.sleep(0.01)
+            running.pass_time(20)
+        assert standing.live == 1
+        assert await bodies(running, 1) == ["only"]
+        writer.close()
+
+
+async def test_a_stream_that_was_the_probe_keeps_nobody_out_when_the_endpoint_fails_again() -> None:
+    class Streams(Named):
+        async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if self.says == b"stream":
+                self.says = None
+                await read_request(reader)
+                writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                await reader.read()
+            await super().__call__(reader, writer)
+
+    only = Streams("only")
+    async with fleet(only, breaker={"failures": 1, "open_s": 10}, retries={"attempts": 0}) as running:
+        await failing_once(running, only)
+        only.says = b"stream"
+        reader, writer = await running.connect()
+        writer.write(b"GET /public/x HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b" 200 " in await reader.readuntil(b"\r\n\r\n")
+        await failing_once(running, only)
+        running.pass_time(10.1)  # the second pause is twice the first
+        assert await bodies(running, 1) == ["only"]
+        writer.close()
+
+
+async def knocked(running: Running) -> None:
+    """Let a second pass, and whoever is knocked at answer."""
+    running.pass_time(1.1)
+    await over(running.app.listener.deps.upstreams["api"]._knocking._tasks)
+
+
+async def over(tasks: Mapping[Any, asyncio.Task[None]]) -> None:
+    """Wait until none is under way."""
+    while tasks:
+        await asyncio.wait(tasks.values())
+
+
+async def test_one_that_is_there_and_fails_is_left_alone_for_all_of_the_pause() -> None:
+    gone = Named("gone", b"")
+    async with fleet(gone, breaker={"failures": 1, "open_s": 10}, retries={"attempts": 0}) as running:
+        assert [(await running.get("/public/x")).status for _ in range(2)] == [502, 503]
+        for _ in range(3):
+            await knocked(running)
+        assert (await running.get("/public/x")).status == 503
+        assert len(gone.asked) == 1
+
+
+async def test_one_that_was_cut_off_and_then_nobody_was_there_is_back_with_its_service() -> None:
+    port = free_port()
+    settings = {
+        "url": f"http://127.0.0.1:{port}",
+        "breaker": {"failures": 1, "open_s": 1000},
+        "retries": {"attempts": 0},
+    }
+    async with gateway(0, upstreams={"api": settings}) as running:
+        async with ScriptedUpstream(Named("gone", b""), port=port):
+            assert (await running.get("/public/x")).status == 502
+        await knocked(running)
+        assert (await running.get("/public/x")).status == 503
+        async with ScriptedUpstream(Named("back"), port=port):
+            await knocked(running)
+            assert await bodies(running, 1) == ["back"]
+
+
+async def test_a_service_that_is_back_is_asked_for_its_health_at_once() -> None:
+    port = free_port()
+    settings = {"url": f"http://127.0.0.1:{port}", "health": {"path": "/up", "interval_s": 1000, "unhealthy_after": 1}}
+    async with gateway(0, upstreams={"api": settings}) as running:
+        balancer = running.app.listener.deps.upstreams["api"]
+        assert balancer._checks is not None
+        await over(balancer._checks._tasks)
+        assert not balancer.is_up
+        await knocked(running)
+        async with ScriptedUpstream(Named("back"), port=port):
+            await knocked(running)
+            await over(balancer._checks._tasks)
+            assert await bodies(running, 1) == ["back"]
+
+
 async def test_a_time_out_counts_against_an_endpoint_but_is_not_tried_again() -> None:
     class Silent(Named):
         async def __call__(self, reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
@@ -295,6 +401,34 @@ async def test_each_endpoint_gets_its_own_host_where_that_is_asked_for() -> None
     for script, port in zip((one, two), ports, strict=True):
         assert {request.value("host") for request in script.asked} == {f"127.0.0.1:{port}"}
         assert {request.value("x-forwarded-host") for request in script.asked} == {"gw.example.com"}
+
+
+async def test_one_that_gets_nothing_keeps_no_upstream_up() -> None:
+    port, spare = free_port(), free_port()
+    targets = [{"url": f"http://127.0.0.1:{port}"}, {"url": f"http://127.0.0.1:{spare}", "weight": 0}]
+    async with gateway(0, upstreams={"api": {"targets": targets, "breaker": {"failures": 1}}}) as running:
+        assert [(await running.get("/public/x")).status for _ in range(2)] == [502, 503]
+        assert (await running.get("/readyz")).json == {"status": "degraded"}
+
+
+async def test_a_request_is_sent_twice_at_most_however_many_kept_connections_go_away() -> None:
+    asked: Counter[str] = Counter()
+
+    async def one_each(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for answer in (response(body=b"ok"), b""):
+            if (request := await read_request(reader)) is not None:
+                asked[request.target] += 1
+                await asyncio.sleep(0.002)  # so that all the others wait for this connection
+                writer.write(answer)
+
+    async with ScriptedUpstream(one_each) as upstream:
+        api = {"url": f"http://127.0.0.1:{upstream.port}", "max_connections": 1}
+        async with gateway(0, upstreams={"api": api}) as running:
+            answers = await asyncio.gather(*(running.get(f"/public/{n}") for n in range(40)))
+            standing = running.app.listener.deps.upstreams["api"].pools[0].standing
+            assert (standing.live, standing.failures) == (0, 0)
+    assert {answer.status for answer in answers} == {200}
+    assert max(asked.values()) == 2
 
 
 async def test_too_many_at_once_wait_and_too_many_waiting_are_refused() -> None:

@@ -123,3 +123,14 @@ async def test_what_was_not_kept_cannot_be_sent_again(keep: bool, size: int) -> 
     assert upload.replayable  # nothing was read yet
     await upload.read()
     assert (upload.kept, upload.replayable) == (None, False)
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+async def test_the_end_is_no_piece_to_be_sent_again(chunked: bool) -> None:
+    body = payload(b"hello", end=False)
+    upload = Upload(body, Patience(), length=None if chunked else 5, chunked=chunked)
+    upload.admit(0, keep=True)
+    assert await upload.read() == b"hello"
+    body.feed_eof()
+    assert await upload.read() == b""
+    assert upload.kept == [b"hello"]
