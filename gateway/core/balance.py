@@ -98,6 +98,7 @@ class Standing:
     def succeeded(self, now: float) -> bool:
         """Note an answer; say whether this gives the endpoint back. Only needed where `failures` is not 0."""
         self.failures = 0
+        self.probing = False  # what was the probe has told enough, and may go on for hours as a socket or stream
         was_open, self.open_until = bool(self.open_until), 0.0
         if was_open:
             self.back_at = now

@@ -97,6 +97,15 @@ def test_a_probe_that_came_to_nothing_makes_room_for_the_next():
     assert failing.may_take(NOW + 10)
 
 
+def test_a_probe_that_was_answered_and_goes_on_is_no_probe_any_more():
+    failing = opened()
+    assert failing.began()
+    assert failing.succeeded(NOW + 10)  # a socket, say, which stays open
+    for _ in range(3):
+        failing.failed(NOW + 20)
+    assert failing.may_take(failing.open_until)
+
+
 def test_a_request_from_before_is_no_probe_and_its_failure_no_other_pause():
     failing = standing()
     old = failing.began()

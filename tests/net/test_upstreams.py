@@ -235,6 +235,28 @@ async def test_a_service_that_was_restarted_is_back_before_the_pause_is_over() -
             assert await bodies(running, 2) == ["back", "back"]
 
 
+async def test_a_socket_that_was_the_probe_does_not_stand_in_the_way_of_the_next_probe() -> None:
+    class Moody(Named):
+        async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while (request := await read_request(reader)) is not None and self.says != b"":
+                writer.write(SWITCHED if request.value("upgrade") else response(body=b"well"))
+
+    moody = Moody("moody", b"")
+    async with fleet(moody, breaker={"failures": 1, "open_s": 10}, retries={"attempts": 0}) as running:
+        assert (await running.get("/public/x")).status == 502
+        running.pass_time(11)
+        moody.says = None
+        reader, writer = await running.connect()
+        writer.write(handshake())
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+        moody.says = b""
+        assert [(await running.get("/public/x")).status for _ in range(2)] == [502, 503]
+        running.pass_time(21)
+        moody.says = None
+        assert await bodies(running, 1) == ["well"]
+        writer.close()
+
+
 async def test_a_time_out_counts_against_an_endpoint_but_is_not_tried_again() -> None:
     class Silent(Named):
         async def __call__(self, reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
