@@ -12,7 +12,7 @@ from typing import Any, Final
 from gateway.net.tls import Reread
 from gateway.telemetry import Log
 from gateway.web.backlog import SETTLE_S, seal
-from gateway.web.listener import BRIEF_S, Listener
+from gateway.web.listener import BRIEF_S, SPARE_PLACES, Listener
 
 BACKLOG: Final = 4096
 MOST_AT_ONCE: Final = 64
@@ -139,7 +139,7 @@ class Acceptor:
             arriving = self._loop.create_task(connect(listener, client))
         else:
             within_s = listener.limits.header_read_s
-            if listener.is_crowded:
+            if listener.places - len(self._arriving) <= SPARE_PLACES:
                 within_s = min(within_s, BRIEF_S)
             arriving = self._loop.create_task(
                 connect(listener, client, ssl=tls.context, ssl_handshake_timeout=within_s,

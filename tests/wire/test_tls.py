@@ -14,6 +14,8 @@ import pytest
 from aiohttp import web
 
 from gateway.net.tls import LOOK_EVERY
+from gateway.web import accept
+from gateway.web.listener import SPARE_PLACES
 from tests.fakes.certificates import Authority, Pair, authority
 from tests.fakes.gateway import Running, gateway, read_answer
 from tests.fakes.upstream import Echo, ScriptedUpstream, read_request, response
@@ -257,6 +259,17 @@ async def test_handshakes_count_as_places(pair: Pair) -> None:
         for _, writer in sides[:4]:
             writer.close()
         assert (await running.get("/healthz")).status == 200
+        for _, writer in sides:
+            writer.close()
+
+
+async def test_beyond_the_cap_handshakes_have_a_moment_only(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Else who begins enough of them and says nothing keeps health checks out for `header_read_s`, over and over.
+    monkeypatch.setattr(accept, "BRIEF_S", 0.1)
+    async with secured(pair, 1, limits={"connections": 1}) as running:
+        sides = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(1 + SPARE_PLACES)]
+        async with asyncio.timeout(5):
+            assert (await running.get("/healthz")).status == 200
         for _, writer in sides:
             writer.close()
 
