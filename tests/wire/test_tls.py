@@ -274,6 +274,20 @@ async def test_beyond_the_cap_handshakes_have_a_moment_only(pair: Pair, monkeypa
             writer.close()
 
 
+async def test_an_address_has_only_so_many_handshakes_under_way(pair: Pair) -> None:
+    async with secured(pair, 1, limits={"connections_per_ip": 2}) as running:
+        sides = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(3)]
+        assert await sides[2][0].read() == b""
+        assert len(running.app._acceptor._arriving) == 2
+        for _, writer in sides[:2]:
+            writer.close()
+        while running.app._acceptor._arriving:
+            await asyncio.sleep(0)
+        assert (await running.get("/healthz")).status == 200
+        assert not running.app._acceptor._arriving_from
+        sides[2][1].close()
+
+
 async def test_a_stopping_gateway_does_not_wait_for_handshakes_that_do_not_end(
     pair: Pair, caplog: pytest.LogCaptureFixture
 ) -> None:
