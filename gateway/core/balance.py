@@ -65,7 +65,7 @@ class Standing:
         self.live = 0  # requests under way, open sockets and streams too
         self.failures = 0  # in a row
         self.open_until = 0.0  # 0: the breaker is closed
-        self.unreachable = False  # the last failure was that nobody listened
+        self.unreachable: bool | None = False  # the last failure was that nobody listened; None: it may be so
         self.probing = False  # the one request that a half-open breaker lets through is under way
         self.well = True  # as the health checks say
         self.back_at = float("-inf")  # when it was last given back
@@ -104,10 +104,14 @@ class Standing:
             self.back_at = now
         return was_open
 
-    def failed(self, now: float, *, unreachable: bool = False) -> bool:
-        """Note a request without an answer; say whether the endpoint is left alone from now on."""
+    def failed(self, now: float, *, unreachable: bool | None = False) -> bool:
+        """Note a request without an answer; say whether the endpoint is left alone from now on.
+
+        `unreachable` None: its connection broke, so it may be gone.
+        """
         self.failures += 1
-        self.unreachable = unreachable
+        if unreachable is not None or not self.open_until:  # what a knock has found out stays true
+            self.unreachable = unreachable
         policy = self._policy
         if not policy.failures or self.failures < policy.failures or now < self.open_until:
             return False
@@ -119,11 +123,14 @@ class Standing:
 
     def may_knock(self, now: float) -> bool:
         """Say whether it is worth a look if somebody listens there again."""
-        return self.unreachable and now < self.open_until
+        return self.unreachable is not False and now < self.open_until
 
     def reached(self, now: float) -> bool:
         """Note that somebody listens there; say whether this gives it back. One more failure takes it out again."""
         if not self.may_knock(now):
+            return False
+        if self.unreachable is None:
+            self.unreachable = False  # it was there all the while, and fails
             return False
         self.open_until, self.back_at = 0.0, now
         self.failures = max(self._policy.failures - 1, 0)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gateway.core.model import Upstream
-from gateway.errors import GatewayError, Overloaded
+from gateway.errors import GatewayError, Overloaded, UpstreamRefused
 from gateway.net.deadlines import Deadlines
 from gateway.net.pool import Pool
 
@@ -103,6 +103,9 @@ class Knocking:
     async def _knock(self, pool: Pool) -> None:
         try:
             wire = await pool.open_aside(KNOCK_S)
+        except UpstreamRefused:
+            pool.standing.unreachable = True
+            return
         except GatewayError:
             return
         finally:

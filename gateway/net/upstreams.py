@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.core.balance import Budget, choose, pause_s
 from gateway.core.model import Upstream
-from gateway.errors import GatewayError, NoHealthyEndpoint, UpstreamRefused
+from gateway.errors import BadUpstreamResponse, GatewayError, NoHealthyEndpoint, UpstreamRefused
 from gateway.net.deadlines import Deadlines
 from gateway.net.health import HealthChecks, Knocking
 from gateway.net.pool import Pool
@@ -73,8 +73,12 @@ class Balancer:
 
     def failed(self, pool: Pool, why: GatewayError) -> None:
         """Note that a request was not answered."""
-        if pool.standing.failed(self._deadlines.now, unreachable=isinstance(why, UpstreamRefused)):
+        now, unreachable = self._deadlines.now, isinstance(why, UpstreamRefused)
+        broke = isinstance(why, BadUpstreamResponse)
+        if pool.standing.failed(now, unreachable=None if broke else unreachable):
             self._changed(pool, up=False, why=why.detail or why.code)
+            if broke:
+                self._knocking.at(pool)  # at once: whether it is gone shows only before it is there again
 
     def _changed(self, pool: Pool, *, up: bool, why: str) -> None:
         event, level = ("endpoint_up", "info") if up else ("endpoint_down", "warning")

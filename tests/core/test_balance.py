@@ -145,6 +145,20 @@ def test_where_nobody_listened_it_is_given_back_when_somebody_does():
     assert failing.failed(NOW + 2)  # the very next failure counts
 
 
+def test_one_whose_connections_broke_is_knocked_at_to_find_out_whether_it_is_there():
+    failing = standing()
+    for _ in range(3):
+        failing.failed(NOW, unreachable=None)
+    assert failing.may_knock(NOW + 1)
+    assert not failing.reached(NOW + 1)
+    assert (failing.may_knock(NOW + 1), failing.may_take(NOW + 1)) == (False, False)
+    failing.failed(NOW + 2, unreachable=None)  # one that was under way
+    assert not failing.may_knock(NOW + 2)
+    failing.unreachable = True
+    assert failing.reached(NOW + 3)
+    assert failing.may_take(NOW + 3)
+
+
 def test_nobody_knocks_at_one_that_is_there_and_fails():
     assert not opened().may_knock(NOW + 1)
     closed = standing()

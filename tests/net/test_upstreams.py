@@ -235,6 +235,29 @@ async def test_a_service_that_was_restarted_is_back_before_the_pause_is_over() -
             assert await bodies(running, 2) == ["back", "back"]
 
 
+async def test_one_that_was_killed_amid_requests_that_may_not_be_repeated_is_back_as_soon_as_it_listens() -> None:
+    class Mortal(Named):
+        async def __call__(self, reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+            self.asked.append(await read_request(reader))  # type: ignore[arg-type]
+            await killed.wait()
+
+    killed, mortal, port = asyncio.Event(), Mortal("mortal"), free_port()
+    settings = {"url": f"http://127.0.0.1:{port}", "breaker": {"failures": 2, "open_s": 1000}}
+    async with gateway(0, upstreams={"api": settings}) as running:
+        async with ScriptedUpstream(mortal, port=port):
+            asking = [asyncio.ensure_future(running.ask("POST", "/public/x")) for _ in range(2)]
+            while len(mortal.asked) < 2:
+                await asyncio.sleep(0)
+        assert [(await each).status for each in asking] == [502, 502]
+        assert (await running.get("/public/x")).status == 503
+        knocking = running.app.listener.deps.upstreams["api"]._knocking
+        await asyncio.gather(*knocking._tasks.values())
+        async with ScriptedUpstream(Named("back"), port=port):
+            running.pass_time(1.1)
+            await asyncio.gather(*knocking._tasks.values())
+            assert await bodies(running, 1) == ["back"]
+
+
 async def test_a_socket_that_was_the_probe_does_not_stand_in_the_way_of_the_next_probe() -> None:
     class Moody(Named):
         async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
