@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -35,13 +35,16 @@ def main() -> None:
 @click.option("--workers", type=int, help="Number of processes. This version serves with one.")
 def run(path: str | None, workers: int | None) -> None:
     """Serve. TERM and INT let what runs finish, then stop; HUP reloads the configuration."""
+    hangups: list[int] = []
+    # Until the event loop takes over: a HUP would end the process, and the file may change once it has been read.
+    signal.signal(signal.SIGHUP, lambda number, _: hangups.append(number))
     from gateway.config import load_located, locate, reload
 
     if workers not in (None, 1):
         _fail("--workers: more than one process is not available yet. Leave it out, or start several gateways.")
     environ = dict(os.environ)
     name = locate(path, environ)
-    _serve(_loaded(lambda: load_located(name, environ)), lambda: reload(name, environ))
+    _serve(_loaded(lambda: load_located(name, environ)), lambda: reload(name, environ), hangups)
 
 
 def _loaded(load: Any) -> "Config":
@@ -57,7 +60,7 @@ def _loaded(load: Any) -> "Config":
     return config
 
 
-def _serve(config: "Config", reread: "Callable[[], Config]") -> None:
+def _serve(config: "Config", reread: "Callable[[], Config]", hangups: Sequence[int]) -> None:
     from gateway.ops.descriptors import make_room
     from gateway.ops.memory import keep_buffers
     from gateway.web.accept import CannotListen
@@ -69,6 +72,8 @@ def _serve(config: "Config", reread: "Callable[[], Config]") -> None:
         make_room(config.limits.connections, gateway.log.event)
         starting = asyncio.ensure_future(gateway.start())
         _stop_on_signals(gateway, starting)
+        if hangups:
+            gateway.reload_soon()
         try:
             await starting
         except asyncio.CancelledError:

@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tests.fakes.gateway import CLERK, read_answer
+from tests.fakes.gateway import CLERK, read_answer, settings
 from tests.fakes.upstream import Echo, ScriptedUpstream
 
 PATIENCE_S = 30  # never waited for unless something hangs
@@ -86,6 +87,17 @@ async def test_run_serves_from_the_environment_alone_and_stops_on_term(tmp_path:
         process.send_signal(signal.SIGTERM)
         await until(process, '"stopped"')
         assert await asyncio.wait_for(process.wait(), PATIENCE_S) == 0
+
+
+async def test_a_hup_before_run_is_ready_ends_nothing_and_is_not_forgotten(tmp_path: Path) -> None:
+    pipe, text = tmp_path / "gateway.yaml", yaml.safe_dump(settings(1))
+    os.mkfifo(pipe)
+    async with command("run", "-c", str(pipe), cwd=tmp_path) as process:
+        with await asyncio.to_thread(pipe.open, "w") as writing:  # once somebody reads
+            process.send_signal(signal.SIGHUP)
+            writing.write(text)
+        await until(process, '"event":"listening"')
+        await until(process, '"event":"reload_refused"')  # for a pipe can be read once only
 
 
 async def test_run_refuses_a_broken_configuration_with_every_problem(tmp_path: Path) -> None:

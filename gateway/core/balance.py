@@ -99,6 +99,7 @@ class Standing:
     def succeeded(self, now: float) -> bool:
         """Note an answer; say whether this gives the endpoint back. Only needed where `failures` is not 0."""
         self.failures = 0
+        self.probe_until = 0.0  # what was the probe has told enough, and may go on for hours as a socket or stream
         was_open, self.open_until = bool(self.open_until), 0.0
         if was_open:
             self.back_at = now
@@ -107,16 +108,14 @@ class Standing:
     def failed(self, now: float, *, unreachable: bool = False) -> bool:
         """Note a request without an answer; say whether the endpoint is left alone from now on."""
         self.failures += 1
-        self.unreachable = unreachable
+        if unreachable or not self.open_until:  # what a knock has found out stays true, whatever was under way
+            self.unreachable = unreachable
         policy = self._policy
         if not policy.failures or self.failures < policy.failures or now < self.open_until:
             return False
         if now - self.back_at > STEADY_S and not self.open_until:
             self._opened = 0
-        first = not self.open_until
-        if first:
-            self.probe_until = 0.0  # of a probe that was answered and still runs: a stream may for days
-        self.open_until = now + policy.open_s * min(2.0**self._opened, LONGEST_OPEN)
+        first, self.open_until = not self.open_until, now + policy.open_s * min(2.0**self._opened, LONGEST_OPEN)
         self._opened = min(self._opened + 1, 16)
         return first
 

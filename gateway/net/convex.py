@@ -36,16 +36,29 @@ class Judge(Protocol):
 class Room:
     """What unfinished messages of all sockets may take together."""
 
-    __slots__ = ("deadlines", "left")
+    __slots__ = ("deadlines", "left", "takers")
 
     def __init__(self, deadlines: Deadlines, shared: int = SHARED) -> None:
         self.deadlines, self.left = deadlines, shared
+        self.takers: set[JudgedHalf] = set()
+
+    def find(self, more: int, wanted: int) -> bool:
+        """Find so much more for one that then takes `wanted`; where there is none, of whoever takes more than that.
+
+        Else a few that never finish their large messages would keep out everybody else's.
+        """
+        while more > self.left:
+            largest = max(self.takers, key=lambda taker: taker.taken, default=None)
+            if largest is None or largest.taken <= wanted:
+                return False
+            largest.make_room()
+        return True
 
 
 class JudgedHalf(Half):
     """What comes from Convex's client, message by message."""
 
-    __slots__ = ("_judge", "_messages", "_room", "_taken", "deadline")
+    __slots__ = ("_judge", "_messages", "_room", "deadline", "taken")
 
     def __init__(
         self, tunnel: Tunnel, transport: asyncio.Transport, on_lost: Lost, *, judge: Judge, room: Room
@@ -53,7 +66,7 @@ class JudgedHalf(Half):
         super().__init__(tunnel, transport, on_lost)
         self._judge, self._room = judge, room
         self._messages = Messages()
-        self._taken = 0  # bytes of the shared room
+        self.taken = 0  # bytes of the shared room
         self.deadline = 0.0  # for the message that takes room
 
     def data_received(self, data: bytes) -> None:  # noqa: D102
@@ -86,12 +99,12 @@ class JudgedHalf(Half):
         if not self.transport.is_reading():
             kept += self.other.transport.get_write_buffer_size()
         wanted, room = max(kept - OWN, 0), self._room
-        if wanted - self._taken > room.left:
+        if not room.find(wanted - self.taken, wanted):
             return False
-        if bool(wanted) is not bool(self._taken):
+        if bool(wanted) is not bool(self.taken):
             self._watch(bool(wanted))
-        room.left -= wanted - self._taken
-        self._taken = wanted
+        room.left -= wanted - self.taken
+        self.taken = wanted
         return True
 
     def _watch(self, takes_room: bool) -> None:
@@ -99,8 +112,10 @@ class JudgedHalf(Half):
         if takes_room:
             self.deadline = deadlines.now + SWEEP_S + WHOLE_S
             deadlines.watch(self)
+            self._room.takers.add(self)
         else:
             deadlines.unwatch(self)
+            self._room.takers.discard(self)
 
     def read_on(self) -> None:
         """Read again: the upstream has taken what was kept for it."""
@@ -110,6 +125,10 @@ class JudgedHalf(Half):
     def expire(self) -> None:
         """Give up a message that does not become whole (`net.deadlines`)."""
         self._end(*TOO_SLOW)
+
+    def make_room(self) -> None:
+        """Give up a message that others have no room for."""
+        self._end(*TRY_AGAIN)
 
     def _end(self, code: int, reason: bytes) -> None:
         self._let_go()
@@ -127,7 +146,7 @@ class JudgedHalf(Half):
 
     def _let_go(self) -> None:
         self._messages.drop()
-        if self._taken:
+        if self.taken:
             self._watch(False)
-        self._room.left += self._taken
-        self._taken = 0
+        self._room.left += self.taken
+        self.taken = 0

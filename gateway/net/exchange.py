@@ -154,6 +154,7 @@ async def _attempt(
             raise wire.fault
         if standing.failures:
             balancer.answered(pool)
+            probe = False  # it has done its part; there may be another one before this exchange is over
         if wire.status == 503 and invites_retry(wire.head) and _may_repeat(balancer, outbound, upload, made):
             return NoHealthyEndpoint(detail=f"{pool.label} answered 503")
         if wire.status == 101:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gateway.core.model import Upstream
-from gateway.errors import GatewayError, UpstreamRefused
+from gateway.errors import GatewayError, Overloaded, UpstreamRefused
 from gateway.net.deadlines import Deadlines
 from gateway.net.pool import Pool
 
@@ -50,17 +50,21 @@ class HealthChecks:
     async def _check(self, pool: Pool) -> None:
         try:
             why = await self._fault(pool)
+        except Overloaded:
+            return  # nobody was asked
         finally:
             del self._tasks[pool]
         if pool.standing.checked(self._deadlines.now, self._upstream.health, good=why is None):
             self._changed(pool, up=why is None, why=why or "its health check passes")
 
     async def _fault(self, pool: Pool) -> str | None:
-        """Ask one endpoint; give what is wrong with it."""
+        """Ask one endpoint; give what is wrong with it. Raises Overloaded: this machine cannot ask."""
         policy = self._upstream.health
         assert policy.path is not None
         try:
             wire = await pool.open_aside(policy.timeout_s)
+        except Overloaded:
+            raise
         except GatewayError as error:
             return error.detail or error.code
         try:
@@ -103,8 +107,10 @@ class Knocking:
     async def _knock(self, pool: Pool) -> None:
         try:
             wire = await pool.open_aside(KNOCK_S)
-        except GatewayError as error:
-            pool.standing.unreachable = isinstance(error, UpstreamRefused)
+        except UpstreamRefused:
+            pool.standing.unreachable = True
+            return
+        except GatewayError:
             return
         finally:
             del self._tasks[pool]

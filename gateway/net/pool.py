@@ -1,6 +1,7 @@
 """Connections to one endpoint: those kept open, those in use, and who waits for one where there may be no more."""
 
 import asyncio
+import errno
 import ssl
 from collections import deque
 from ipaddress import ip_address
@@ -15,6 +16,8 @@ from gateway.net.wire import Wire
 
 # Node and uvicorn close an idle connection after 5 s; one that is dropped before cannot be lost to that race.
 IDLE_S = 4.0
+# This machine's trouble, which says nothing of an endpoint: all would be left alone for it (open(2), socket(2)).
+OUR_OWN = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Pool:
@@ -56,7 +59,7 @@ class Pool:
         Raises:
             UpstreamRefused: nobody listens there, its name or certificate is wrong.
             UpstreamTimeout: it took longer than `within_s`.
-            Overloaded: too many wait already, or no connection became free within `within_s`.
+            Overloaded: too many wait already, no connection became free within `within_s`, or this machine has no room.
         """
         while self._most and self._places >= self._most:
             wire = await self._wait(within_s)
@@ -134,6 +137,8 @@ class Pool:
         except TimeoutError as error:
             raise UpstreamTimeout(detail=f"{self.label}: no connection within {within_s:g} s") from error
         except (OSError, UnicodeError) as error:  # the latter for a name that cannot be one
+            if isinstance(error, OSError) and error.errno in OUR_OWN:
+                raise Overloaded(detail=f"no connection to {self.label}: {error.strerror}") from error
             raise UpstreamRefused(detail=f"{self.label}: {error}") from error
 
     async def _to_one_of(self, addresses: tuple[str, ...], within_s: float) -> Wire:

@@ -76,6 +76,7 @@ class Balancer:
         """Note that a request was not answered."""
         if pool.standing.failed(self.deadlines.now, unreachable=isinstance(why, UpstreamRefused)):
             self._changed(pool, up=False, why=why.detail or why.code)
+            self._knocking.at(pool)  # at once: whether it is gone shows only before it is there again
 
     def _changed(self, pool: Pool, *, up: bool, why: str) -> None:
         # Breaker and health checks judge apart; in use is what both let be, and that is told, once.

@@ -7,12 +7,13 @@ many places there are is `web.listener`'s business; certificates are `net.tls`'.
 import asyncio
 import errno
 import socket
+from collections import Counter
 from typing import Any, Final
 
 from gateway.net.tls import Reread
 from gateway.telemetry import Log
 from gateway.web.backlog import SETTLE_S, seal
-from gateway.web.listener import BRIEF_S, Listener
+from gateway.web.listener import BRIEF_S, SPARE_PLACES, Listener
 
 BACKLOG: Final = 4096
 MOST_AT_ONCE: Final = 64
@@ -79,7 +80,9 @@ class Acceptor:
         self.tls = tls
         self._listener, self._sockets, self._log = listener, sockets, log
         self._loop = asyncio.get_running_loop()
-        self._arriving: set[asyncio.Task[Any]] = set()  # accepted, but not yet the listener's: handshakes above all
+        # Accepted, but not yet the listener's, and from where: handshakes above all.
+        self._arriving: dict[asyncio.Task[Any], str] = {}
+        self._arriving_from: Counter[str] = Counter()
         self._at_once = 1
         self._is_open = False
         self._resting = self._rested = False  # the machine has no room; it had none since the last sweep
@@ -121,7 +124,7 @@ class Acceptor:
         """Take so many of those who wait; say whether there were as many."""
         for _ in range(most):
             try:
-                client, _ = listening.accept()
+                client, address = listening.accept()
             except BlockingIOError:
                 return False
             except OSError as error:
@@ -129,27 +132,33 @@ class Acceptor:
                     self._rest(error)
                     return False
             else:
-                self._admit(client)
+                self._admit(client, str(address[0]))
         return True
 
-    def _admit(self, client: socket.socket) -> None:
+    def _admit(self, client: socket.socket, address: str) -> None:
         connect: Any = self._loop.connect_accepted_socket
         listener, tls = self._listener, self.tls
+        if tls is not None and 0 < listener.limits.connections_per_ip <= self._arriving_from.get(address, 0):
+            return client.close()  # it has so many handshakes under way, and before one nothing can be said to it
         if tls is None:
             arriving = self._loop.create_task(connect(listener, client))
         else:
             within_s = listener.limits.header_read_s
-            if listener.is_crowded:
+            if listener.places - len(self._arriving) <= SPARE_PLACES:
                 within_s = min(within_s, BRIEF_S)
             arriving = self._loop.create_task(
                 connect(listener, client, ssl=tls.context, ssl_handshake_timeout=within_s,
                         ssl_shutdown_timeout=TLS_END_S)
             )  # fmt: skip
-        self._arriving.add(arriving)
-        arriving.add_done_callback(self._arrived)
+        self._arriving[arriving] = address
+        self._arriving_from[address] += 1
+        return arriving.add_done_callback(self._arrived)
 
     def _arrived(self, arriving: "asyncio.Task[Any]") -> None:
-        self._arriving.discard(arriving)
+        address = self._arriving.pop(arriving)
+        self._arriving_from[address] -= 1
+        if not self._arriving_from[address]:
+            del self._arriving_from[address]
         if self._listener.when_free is not None:
             self._listener.when_free()
         if not arriving.cancelled() and (error := arriving.exception()) is not None:

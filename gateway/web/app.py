@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 
 from aiohttp import web
 
-from gateway.config import Config
+from gateway.config import Config, Finding
 from gateway.core.admin import AdminPolicy
 from gateway.core.model import Limits
 from gateway.core.routing import Route
-from gateway.errors import Draining
+from gateway.errors import ConfigError, Draining
 from gateway.net.deadlines import Deadlines
-from gateway.net.tls import Contexts, Reread
+from gateway.net.tls import Contexts, Reread, reason_of
 from gateway.net.upstreams import Balancer, Upstreams
 from gateway.telemetry import LineWriter, Log, standard_output
 from gateway.web.accept import Acceptor, listen
@@ -178,21 +178,31 @@ class Gateway:
             raise Draining
         old = self._generation
         config = await asyncio.to_thread(self._reread)
+        tls = self._server_tls(config)  # before anything is exchanged: files may go between the look at them and now
         new = await self._generations.next(old, config)
-        self._take_up(new)
+        self._take_up(new, tls)
         await self._generations.retire(old, new)
         parts = changed(old.config, config)
         self.log.event("reloaded", changed=parts, routes=len(config.routes), source=config.source)
         return parts
 
-    def _take_up(self, new: Generation) -> None:
+    def _server_tls(self, config: Config) -> Reread | None:
+        """Give what clients will meet under a new configuration. Raises ConfigError."""
+        try:
+            return self._contexts.server(config.tls) if config.tls else None
+        except OSError as error:
+            message = f"the certificate or key cannot be used: {reason_of(error)}"
+            remedy = "Reload again once both files are there"
+            raise ConfigError((Finding(config.source, None, "listen.tls", message, remedy),)) from error
+
+    def _take_up(self, new: Generation, tls: Reread | None) -> None:
         """Go over to another generation. Nothing here waits: a request begins under the one or the other."""
         config = new.config
         self._warn(config)
         self._generation = new
         self.listener.deps, self.listener.limits = new.deps, config.limits
-        if config.tls is not None and self._acceptor is not None:
-            self._acceptor.tls = self._contexts.server(config.tls)
+        if self._acceptor is not None:
+            self._acceptor.tls = tls
         self._contexts.keep([config.tls, *(route.upstream.tls for route in config.routes)])
         logs = config.logs
         self.log.configure(form=logs.format, level=logs.level, access=logs.access)

@@ -30,14 +30,26 @@ def test_the_log_is_counted_and_what_is_alarming_is_kept(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("status", "down", "faults"),
-    [(502, True, 0), (504, True, 0), (502, False, 1), (500, True, 1), (401, True, 1), (200, False, 1)],
-    ids=["down", "down-slow", "up", "own-fault", "refused", "somebody-elses"],
+    ("status", "down", "faults", "code"),
+    [
+        (502, True, 0, b"other"),
+        (504, True, 0, b"other"),
+        (503, True, 0, b'"code":"no_healthy_endpoint"'),
+        (502, False, 1, b"other"),
+        (503, False, 1, b'"code":"no_healthy_endpoint"'),
+        (503, True, 1, b'"code":"overloaded"'),
+        (500, True, 1, b"other"),
+        (401, True, 1, b"other"),
+        (200, False, 1, b"other"),
+    ],
+    ids=["down", "down-slow", "left-alone", "up", "left-alone-up", "full", "own-fault", "refused", "somebody-elses"],
 )
-async def test_only_an_upstream_that_is_down_excuses(tokens: Tokens, status: int, down: bool, faults: int) -> None:
+async def test_only_an_upstream_that_is_down_excuses(
+    tokens: Tokens, status: int, down: bool, faults: int, code: bytes
+) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 %d X\r\nContent-Length: 5\r\n\r\nother" % status)
+        writer.write(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (status, len(code), code))
         writer.close()
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:

@@ -160,6 +160,16 @@ def test_it_is_given_back_too_where_the_pause_was_over_and_nobody_asked():
     assert failing.is_up
 
 
+def test_what_a_knock_has_found_out_stays_true_whatever_was_under_way():
+    failing = opened()
+    failing.unreachable = True
+    failing.failed(NOW + 1)
+    assert failing.unreachable
+    failing.reached(NOW + 2)
+    failing.failed(NOW + 3)
+    assert not failing.unreachable
+
+
 def test_one_whose_breaker_is_closed_is_not_given_back():
     closed = standing()
     closed.failed(NOW, unreachable=True)

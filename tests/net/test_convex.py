@@ -161,6 +161,19 @@ def test_ten_thousand_half_messages_stay_within_the_room() -> None:
     assert house.room.left == 100_000
 
 
+def test_the_largest_message_makes_room_for_a_smaller_one() -> None:
+    house = House(100_000)
+    greedy, far, greedy_judge = house.open()
+    greedy.data_received(frame(b"x" * 200_000)[:95_000])
+    modest, modest_far, judge = house.open()
+    sent = frame(b"x" * 30_000)
+    modest.data_received(sent[:-1])
+    assert (greedy_judge.refused, judge.refused) == ([(1013, b"too many messages at once")], [])
+    assert far.written == close_frame(1013, b"too many messages at once", mask=MASK)
+    modest.data_received(sent[-1:])
+    assert (modest_far.written, house.room.left, house.room.takers) == (sent, 100_000, set())
+
+
 def test_a_message_that_is_whole_gives_its_room_back(house: House) -> None:
     client, far, _ = house.open()
     sent = frame(b"x" * 1_000_000)

@@ -12,6 +12,7 @@ from gateway.errors import UpstreamTimeout
 from gateway.net.deadlines import Deadlines
 from gateway.net.tls import Contexts
 from gateway.net.upstreams import Balancer, Upstreams
+from tests.fakes.exhaustion import no_descriptors
 from tests.fakes.gateway import Clock
 from tests.fakes.upstream import Received, ScriptedUpstream, read_request, response
 
@@ -138,6 +139,16 @@ async def test_one_where_nobody_listens_is_not_well_and_its_neighbour_is() -> No
         await ward.settle()
         await ward.round()
         assert [pool.standing.well for pool in ward.balancer.pools] == [False, True]
+        assert ward.balancer.is_up
+        ward.upstreams.close()
+
+
+async def test_one_that_cannot_be_asked_for_want_of_descriptors_is_as_well_as_before() -> None:
+    async with ScriptedUpstream(Patient()) as upstream:
+        ward = Ward(upstream.port, policy=HealthPolicy("/", interval_s=5, timeout_s=2, unhealthy_after=1))
+        await ward.settle()
+        with no_descriptors():
+            await ward.round()
         assert ward.balancer.is_up
         ward.upstreams.close()
 

@@ -18,6 +18,7 @@ from gateway.net.pool import Pool, is_link_local
 from gateway.net.tls import Contexts, server_context
 from gateway.net.wire import Wire
 from tests.fakes.certificates import authority
+from tests.fakes.exhaustion import no_descriptors
 from tests.fakes.upstream import Echo, ScriptedUpstream
 
 
@@ -97,6 +98,14 @@ async def test_nobody_there_is_told_with_the_address() -> None:
     with pytest.raises(UpstreamRefused) as refused:
         await pool(1).connect(5)
     assert "127.0.0.1:1" in (refused.value.detail or "")
+
+
+async def test_without_a_descriptor_left_the_fault_is_not_the_endpoints(upstream: ScriptedUpstream) -> None:
+    full = pool(upstream.port)
+    with no_descriptors(), pytest.raises(Overloaded):
+        await full.connect(5)
+    assert await full.connect(5)
+    full.close()
 
 
 async def test_a_name_that_does_not_exist_is_an_upstream_that_cannot_be_reached() -> None:

@@ -341,6 +341,51 @@ async def test_a_service_that_is_back_is_asked_for_its_health_at_once() -> None:
             assert await bodies(running, 1) == ["back"]
 
 
+async def test_one_that_was_killed_amid_requests_that_may_not_be_repeated_is_back_as_soon_as_it_listens() -> None:
+    class Mortal(Named):
+        async def __call__(self, reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+            self.asked.append(await read_request(reader))  # type: ignore[arg-type]
+            await killed.wait()
+
+    killed, mortal, port = asyncio.Event(), Mortal("mortal"), free_port()
+    settings = {"url": f"http://127.0.0.1:{port}", "breaker": {"failures": 2, "open_s": 1000}}
+    async with gateway(0, upstreams={"api": settings}) as running:
+        async with ScriptedUpstream(mortal, port=port):
+            asking = [asyncio.ensure_future(running.ask("POST", "/public/x")) for _ in range(2)]
+            while len(mortal.asked) < 2:
+                await asyncio.sleep(0)
+        assert [(await each).status for each in asking] == [502, 502]
+        assert (await running.get("/public/x")).status == 503
+        knocking = running.app.listener.deps.upstreams["api"]._knocking
+        await asyncio.gather(*knocking._tasks.values())
+        async with ScriptedUpstream(Named("back"), port=port):
+            running.pass_time(1.1)
+            await asyncio.gather(*knocking._tasks.values())
+            assert await bodies(running, 1) == ["back"]
+
+
+async def test_a_socket_that_was_the_probe_does_not_stand_in_the_way_of_the_next_probe() -> None:
+    class Moody(Named):
+        async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while (request := await read_request(reader)) is not None and self.says != b"":
+                writer.write(SWITCHED if request.value("upgrade") else response(body=b"well"))
+
+    moody = Moody("moody", b"")
+    async with fleet(moody, breaker={"failures": 1, "open_s": 10}, retries={"attempts": 0}) as running:
+        assert (await running.get("/public/x")).status == 502
+        running.pass_time(11)
+        moody.says = None
+        reader, writer = await running.connect()
+        writer.write(handshake())
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+        moody.says = b""
+        assert [(await running.get("/public/x")).status for _ in range(2)] == [502, 503]
+        running.pass_time(21)
+        moody.says = None
+        assert await bodies(running, 1) == ["well"]
+        writer.close()
+
+
 async def test_a_time_out_counts_against_an_endpoint_but_is_not_tried_again() -> None:
     class Silent(Named):
         async def __call__(self, reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:

@@ -1,15 +1,15 @@
 """Who is let in: as many as there are places for, on either event loop; the rest waits outside."""
 
 import asyncio
-import resource
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 
 import pytest
 
 from gateway.web.accept import MOST_AT_ONCE, CannotListen, listen
 from gateway.web.listener import SPARE_PLACES
+from tests.fakes.exhaustion import no_descriptors
 from tests.fakes.gateway import Running, gateway, read_answer
 from tests.fakes.upstream import Echo, ScriptedUpstream
 
@@ -62,26 +62,6 @@ async def test_a_crowd_at_once_is_let_in_whole(running: Running) -> None:
     assert [(await read_answer(reader)).status for reader, _ in sides] == [200] * len(sides)
     for _, writer in sides:
         writer.close()
-
-
-@contextmanager
-def no_descriptors() -> Iterator[None]:
-    """Let this process open nothing more."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    last = socket.socket()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (last.fileno() + 1, limits[1]))
-    held = [last]
-    try:
-        while True:
-            held.append(socket.socket())
-    except OSError:
-        pass
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        for each in held:
-            each.close()
 
 
 async def test_without_a_descriptor_left_it_waits_for_the_next_sweep_and_says_so_once(running: Running) -> None:

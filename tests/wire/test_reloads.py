@@ -1,11 +1,16 @@
 """Streams and sockets across reloads, and a hundred reloads under load without a failed request."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
-from tests.fakes.gateway import Running, gateway, read_answer
+from gateway.errors import ConfigError
+from tests.fakes.certificates import authority
+from tests.fakes.clerk import FakeIssuer
+from tests.fakes.gateway import CLERK, Running, gateway, read_answer
 from tests.fakes.upstream import ScriptedUpstream, read_request, response
 from tests.fakes.websocket import Server, behind
 
@@ -44,6 +49,47 @@ async def stream_through(overrides: dict[str, Any], *, moved: bool = False) -> N
         assert await reader.readuntil(b"0\r\n\r\n") == b"0\r\n\r\n"
         assert (await running.get("/public/x")).status == (502 if moved else 404)
         writer.close()
+
+
+async def test_a_certificate_that_goes_while_keys_are_fetched_is_not_missed(tmp_path: Path) -> None:
+    first, second = (authority().issue("gw.example.com").write(tmp_path, name) for name in ("first", "second"))
+    async with ScriptedUpstream(Ticker()) as upstream, FakeIssuer(CLERK) as issuer:
+        listen = {"host": "127.0.0.1", "port": 0, "tls": {"cert": first.cert, "key": first.key}}
+        async with gateway(upstream.port, listen=listen) as running:
+            issuer.hold = asyncio.Event()
+            clerk = {"issuer": CLERK.issuer, "jwks_url": issuer.jwks_url}
+            moved = listen | {"tls": {"cert": second.cert, "key": second.key}}
+            running.file.write(upstream.port, clerk=clerk, listen=moved)
+            reloading = asyncio.ensure_future(running.app.reload())
+            await issuer.arrived.wait()
+            Path(second.cert).unlink()  # noqa: ASYNC240  a file in a test
+            issuer.hold.set()
+            assert await reloading == ["tls", "issuer"]
+            assert running.app._acceptor.tls._files[0] == second.cert  # type: ignore[union-attr]
+
+
+async def test_a_certificate_that_cannot_be_used_after_all_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (authority().issue("gw.example.com").write(tmp_path, name) for name in ("first", "second"))
+    async with ScriptedUpstream(Ticker()) as upstream:
+        listen = {"host": "127.0.0.1", "port": 0, "tls": {"cert": first.cert, "key": first.key}}
+        async with gateway(upstream.port, listen=listen) as running:
+            before, reread = running.app._generation, running.app._reread
+
+            def read_and_lose() -> object:
+                config = reread()
+                Path(second.cert).unlink()
+                return config
+
+            running.file.write(
+                upstream.port, listen=listen | {"tls": {"cert": second.cert, "key": second.key}}, routes=[PUBLIC]
+            )
+            monkeypatch.setattr(running.app, "_reread", read_and_lose)
+            with pytest.raises(ConfigError, match=r"listen\.tls"):
+                await running.app.reload()
+            assert running.app._generation is before
+            assert running.app.listener.deps is before.deps
 
 
 async def test_a_stream_goes_on_when_its_route_is_gone() -> None:

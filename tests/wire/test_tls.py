@@ -14,6 +14,8 @@ import pytest
 from aiohttp import web
 
 from gateway.net.tls import LOOK_EVERY
+from gateway.web import accept
+from gateway.web.listener import SPARE_PLACES
 from tests.fakes.certificates import Authority, Pair, authority
 from tests.fakes.gateway import Running, gateway, read_answer
 from tests.fakes.upstream import Echo, ScriptedUpstream, read_request, response
@@ -259,6 +261,31 @@ async def test_handshakes_count_as_places(pair: Pair) -> None:
         assert (await running.get("/healthz")).status == 200
         for _, writer in sides:
             writer.close()
+
+
+async def test_beyond_the_cap_handshakes_have_a_moment_only(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Else who begins enough of them and says nothing keeps health checks out for `header_read_s`, over and over.
+    monkeypatch.setattr(accept, "BRIEF_S", 0.1)
+    async with secured(pair, 1, limits={"connections": 1}) as running:
+        sides = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(1 + SPARE_PLACES)]
+        async with asyncio.timeout(5):
+            assert (await running.get("/healthz")).status == 200
+        for _, writer in sides:
+            writer.close()
+
+
+async def test_an_address_has_only_so_many_handshakes_under_way(pair: Pair) -> None:
+    async with secured(pair, 1, limits={"connections_per_ip": 2}) as running:
+        sides = [await asyncio.open_connection("127.0.0.1", running.port) for _ in range(3)]
+        assert await sides[2][0].read() == b""
+        assert len(running.app._acceptor._arriving) == 2
+        for _, writer in sides[:2]:
+            writer.close()
+        while running.app._acceptor._arriving:
+            await asyncio.sleep(0)
+        assert (await running.get("/healthz")).status == 200
+        assert not running.app._acceptor._arriving_from
+        sides[2][1].close()
 
 
 async def test_a_stopping_gateway_does_not_wait_for_handshakes_that_do_not_end(
