@@ -184,7 +184,8 @@ class Crowd:
 
     def _excuse(self, ask: Ask, began: float, what: str) -> bool:
         asked_upstream = ask.status == 200 and ask.name != "health"
-        left_alone = what.startswith("503") and "no_healthy_endpoint" in what  # the breaker's word for it
+        # The breaker's word for it, which a HEAD's answer has no body to say in.
+        left_alone = what.startswith("503") and ("no_healthy_endpoint" in what or ask.head.startswith(b"HEAD"))
         right_kind = not what[0].isdigit() or what[:3] in ("502", "504") or left_alone
         if asked_upstream and right_kind and self._down_until() > began:
             self.excused += 1

@@ -30,22 +30,22 @@ def test_the_log_is_counted_and_what_is_alarming_is_kept(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("status", "down", "faults", "code"),
+    ("status", "down", "faults", "code", "method"),
     [
-        (502, True, 0, b"other"),
-        (504, True, 0, b"other"),
-        (503, True, 0, b'"code":"no_healthy_endpoint"'),
-        (502, False, 1, b"other"),
-        (503, False, 1, b'"code":"no_healthy_endpoint"'),
-        (503, True, 1, b'"code":"overloaded"'),
-        (500, True, 1, b"other"),
-        (401, True, 1, b"other"),
-        (200, False, 1, b"other"),
+        pytest.param(502, True, 0, b"other", b"GET", id="down"),
+        pytest.param(504, True, 0, b"other", b"GET", id="down-slow"),
+        pytest.param(503, True, 0, b'"code":"no_healthy_endpoint"', b"GET", id="left-alone"),
+        pytest.param(503, True, 0, b"", b"HEAD", id="left-alone-without-a-body"),
+        pytest.param(502, False, 1, b"other", b"GET", id="up"),
+        pytest.param(503, False, 1, b'"code":"no_healthy_endpoint"', b"GET", id="left-alone-up"),
+        pytest.param(503, True, 1, b'"code":"overloaded"', b"GET", id="full"),
+        pytest.param(500, True, 1, b"other", b"GET", id="own-fault"),
+        pytest.param(401, True, 1, b"other", b"GET", id="refused"),
+        pytest.param(200, False, 1, b"other", b"GET", id="somebody-elses"),
     ],
-    ids=["down", "down-slow", "left-alone", "up", "left-alone-up", "full", "own-fault", "refused", "somebody-elses"],
 )
 async def test_only_an_upstream_that_is_down_excuses(
-    tokens: Tokens, status: int, down: bool, faults: int, code: bytes
+    tokens: Tokens, status: int, down: bool, faults: int, code: bytes, method: bytes
 ) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -56,7 +56,7 @@ async def test_only_an_upstream_that_is_down_excuses(
         port = server.sockets[0].getsockname()[1]
         crowd = Crowd(port, tokens, [tokens.good], lambda: float("inf") if down else 0.0)
         async with crowd.connected() as (reader, writer):
-            right = await crowd._one(reader, writer, Ask("get", b"GET / HTTP/1.1", 200, body=b"mine"))
+            right = await crowd._one(reader, writer, Ask("get", method + b" / HTTP/1.1", 200, body=b"mine"))
     assert not right
     assert (crowd.fault_count, crowd.excused) == (faults, 1 - faults)
 
