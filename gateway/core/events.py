@@ -5,7 +5,7 @@ What an event does to the directory is `directory`'s; that it is genuine has bee
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -18,6 +18,23 @@ NAME: Final = re.compile(r"[!-~]{1,255}")
 PRIVATE: Final = "private_metadata"
 # What the application itself keeps there is its own, whatever it calls it, and browsers see it anyway.
 _OWN: Final = frozenset({"public_metadata", "unsafe_metadata"})
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookPolicy:
+    """Where webhooks are taken, from whom, and what is kept of them."""
+
+    paths: tuple[str, ...] = ()  # empty: nowhere
+    secrets: tuple[str, ...] = field(default=(), repr=False)  # whsec_…; empty: none can be verified
+    instance: str | None = None  # None: the instance whose keys verify tokens
+    max_body_bytes: int = 1_048_576
+    private_metadata: bool = False
+    retention_days: int = 30
+
+    @property
+    def needs_store(self) -> bool:
+        """Whether anything can come in that has to be kept."""
+        return bool(self.paths and self.secrets)
 
 
 @dataclass(frozen=True, slots=True)
