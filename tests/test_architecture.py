@@ -98,3 +98,9 @@ def test_no_file_is_past_400_lines(path: Path) -> None:
 def test_heavy_imports_wait_until_a_command_needs_them(module: str) -> None:
     code = f"import sys, gateway.cli; sys.exit({module!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("module", ["sqlalchemy", "svix", "psycopg", "sqlite3"])
+def test_a_gateway_without_webhooks_imports_no_database(module: str) -> None:
+    code = f"import sys, gateway.web.app; sys.exit({module!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0

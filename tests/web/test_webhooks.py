@@ -7,14 +7,17 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 from svix.webhooks import Webhook
 
-from gateway.errors import BadRequest
+from gateway.core.events import WebhookPolicy
+from gateway.errors import BadRequest, ConfigError
 from gateway.web import webhooks
+from gateway.web.generation import Generation
 from gateway.web.webhooks import Signed, Verifier, read_signed
 from tests.fakes.clerk_events import body, gone, user
 from tests.fakes.gateway import Answer, Running, gateway, settings
@@ -322,3 +325,36 @@ async def test_the_verifier_forgets_old_secrets() -> None:
     with pytest.raises(BadRequest):
         await verifier.check((OTHER,), good, CREATED)
     await verifier.check((OTHER, SECRET), good, CREATED)
+
+
+@pytest.mark.parametrize(
+    ("configured", "kids", "instances"),
+    [
+        pytest.param(None, {"ins_1", "ins_2"}, {"ins_1", "ins_2"}, id="the-key-set-s-kids"),
+        pytest.param("ins_3", {"ins_1"}, {"ins_3"}, id="the-configured-one"),
+        pytest.param(None, {"key-1"}, set(), id="kids-of-another-kind"),
+        pytest.param(None, None, set(), id="no-keys"),
+    ],
+)
+def test_which_instances_are_known(configured: str | None, kids: set[str] | None, instances: set[str]) -> None:
+    config: Any = SimpleNamespace(webhooks=WebhookPolicy(instance=configured))
+    keys: Any = None if kids is None else SimpleNamespace(kids=frozenset(kids))
+    assert Generation(config, keys, None).instances == instances  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        pytest.param({"store": {"url": "postgresql://gw:hunter2@db/gateway"}}, "store.url", id="store"),
+        pytest.param({"webhooks": {"path": "/other"}}, "webhooks.path", id="path"),
+        pytest.param({"webhooks": {"aliases": []}}, "webhooks.aliases", id="aliases"),
+    ],
+)
+async def test_what_needs_a_restart_is_said(running: Running, tmp_path: Path, change: dict[str, Any], key: str) -> None:
+    clerk = settings(1)["clerk"] | {"webhook_signing_secrets": [SECRET]}
+    running.file.write(1, **({"clerk": clerk, "store": {"url": f"sqlite:///{tmp_path / 'gateway.db'}"}} | change))
+    with pytest.raises(ConfigError) as refused:
+        await running.app.reload()
+    assert [finding.key for finding in refused.value.findings] == [key]  # type: ignore[attr-defined]
+    assert "hunter2" not in str(refused.value)
+    assert (await send(running)).status == 200
