@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Update,
     and_,
+    bindparam,
     delete,
     exists,
     not_,
@@ -50,7 +51,11 @@ class Database:
     def __init__(self, url: str, *, migrating: bool | None = None) -> None:
         self._engine = open_engine(url)
         self._is_sqlite = self._engine.dialect.name == "sqlite"
-        self._insert: Any = INSERTS[self._engine.dialect.name]
+        # Made once: making one takes longer than SQLite takes to do what it says.
+        insert: Any = INSERTS[self._engine.dialect.name]
+        keep = insert(INBOX).on_conflict_do_nothing(index_elements=["svix_id"])
+        self._keeping = keep.returning(INBOX.c.svix_id)
+        self._upserts = {table: _upsert(insert(table), table) for table in TABLES.values()}
         self._file = FileWatch(str(self._engine.url.database)) if self._is_sqlite else None
         try:
             if self._is_sqlite if migrating is None else migrating:
@@ -108,8 +113,7 @@ class Database:
     def _put(self, connection: Connection, arrivals: Sequence[Arrival]) -> list[bool]:
         first = {arrival.svix_id: arrival for arrival in reversed(arrivals)}
         values = [_inbox_values(arrival) for arrival in arrivals if first[arrival.svix_id] is arrival]
-        statement = self._insert(INBOX).on_conflict_do_nothing(index_elements=["svix_id"]).returning(INBOX.c.svix_id)
-        new = set(connection.execute(statement, values).scalars())
+        new = set(connection.execute(self._keeping, values).scalars())
         fresh = [first[svix_id] for svix_id in new]
         rows = [row for arrival in fresh if (row := row_of(arrival.event)) is not None]
         self._merge(connection, rows, now=max((arrival.received_at for arrival in fresh), default=0))
@@ -133,14 +137,7 @@ class Database:
         for kind, table in TABLES.items():
             if newest[kind]:
                 values = [asdict(newest[kind][key]) | {"changed_at": now} for key in sorted(newest[kind])]
-                connection.execute(self._upsert(table), values)
-
-    def _upsert(self, table: Table) -> Any:
-        statement = self._insert(table)
-        changed = {column.name: statement.excluded[column.name] for column in table.c if column.name != "id"}
-        return statement.on_conflict_do_update(
-            index_elements=["id"], set_=changed, where=table.c.version < statement.excluded.version
-        )
+                connection.execute(self._upserts[table], values)
 
     def forget(self, *, now: int, retention_days: int) -> bool:
         """Erase some of what has been kept long enough; say whether there may be more. `now` in ms."""
@@ -182,6 +179,13 @@ def _row(kind: type[R], found: RowMapping) -> R:
     return kind(**{field.name: found[field.name] for field in fields(kind)})
 
 
+def _upsert(statement: Any, table: Table) -> Any:
+    changed = {column.name: statement.excluded[column.name] for column in table.c if column.name != "id"}
+    return statement.on_conflict_do_update(
+        index_elements=["id"], set_=changed, where=table.c.version < statement.excluded.version
+    )
+
+
 def _inbox_values(arrival: Arrival) -> dict[str, Any]:
     event = arrival.event
     return {
@@ -198,16 +202,20 @@ def _checked_version(connection: Connection) -> tuple[int, int]:
     return version, version
 
 
-def _erase(connection: Connection, users: set[str]) -> None:
-    """Erase the stored payloads of these users, as far as they are deleted."""
-    if users:
-        gone = select(USERS.c.id).where(USERS.c.deleted, USERS.c.id.in_(sorted(users)))
-        connection.execute(_erasing(gone))
-
-
 def _erasing(users: Select[Any]) -> Update:
     held = and_(INBOX.c.payload.is_not(None), INBOX.c.type != DELETION)
     return update(INBOX).where(INBOX.c.user_id.in_(users), held).values(payload=None)
+
+
+_ERASING: Final = _erasing(
+    select(USERS.c.id).where(USERS.c.deleted, USERS.c.id.in_(bindparam("users", expanding=True)))
+)
+
+
+def _erase(connection: Connection, users: set[str]) -> None:
+    """Erase the stored payloads of these users, as far as they are deleted."""
+    if users:
+        connection.execute(_ERASING, {"users": sorted(users)})
 
 
 def _forget(connection: Connection, now: int, retention_days: int) -> bool:
