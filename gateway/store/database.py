@@ -87,9 +87,18 @@ class Database:
 
     def _write_once(self, what: Callable[[Connection], T]) -> T:
         if self._file is not None:
-            self._file.check()
+            self._check_file(self._file)
         with told(), self._engine.connect().execution_options(**{WRITES: True}) as connection, connection.begin():
             return what(connection)
+
+    def _check_file(self, file: FileWatch) -> None:
+        try:
+            file.check()
+        except StoreDown:
+            # SQLite itself would leave what is still in the log beside it, which whoever moved the file may not have.
+            with told(), self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+            raise
 
     def probe(self, *, now: int, writing: bool) -> None:
         """See whether the database answers, and whether it takes a row."""

@@ -120,6 +120,16 @@ def test_an_older_event_changes_nothing(database: Database) -> None:
     assert known.nickname == "new"
 
 
+def test_of_an_erased_user_nothing_is_left_in_the_file(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'gateway.db'}")
+    database.put([arrival(f"msg_{n}", "user.created", user(f"user_{n}")) for n in range(50)])
+    database.put([arrival("msg_gone", "user.deleted", gone("user_7"))])
+    database.close()
+    kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"user_8@example.com" in kept
+    assert b"user_7@example.com" not in kept
+
+
 @pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("deleted_first", [True, False])
 def test_a_deleted_user_is_erased_with_the_payloads(database: Database, deleted_first: bool, together: bool) -> None:

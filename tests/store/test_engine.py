@@ -10,6 +10,7 @@ from sqlalchemy import text
 from gateway.errors import StoreDown
 from gateway.store.database import Database
 from gateway.store.engine import FileWatch, Refused, is_deadlock, open_engine, told
+from tests.fakes.clerk_events import arrival
 from tests.fakes.postgres import Postgres
 
 
@@ -89,6 +90,7 @@ def test_a_locked_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("how", ["removed", "replaced"])
 def test_a_file_that_is_not_the_one_that_was_opened_any_more(tmp_path: Path, how: str) -> None:
     database = opened(tmp_path / "a.db")
+    database.put([arrival("msg_1", "x.y", {})])
     os.rename(tmp_path / "a.db", tmp_path / "b.db")
     if how == "replaced":
         (tmp_path / "a.db").touch()
@@ -96,6 +98,12 @@ def test_a_file_that_is_not_the_one_that_was_opened_any_more(tmp_path: Path, how
         database.probe(now=1, writing=True)
     database.close()
     assert "moved" in str(down.value.detail)
+    assert (tmp_path / "b.db").stat().st_size > 4096  # all of it is in there
+    for beside in tmp_path.glob("*.db-*"):
+        beside.unlink()
+    moved = opened(tmp_path / "b.db")
+    assert moved.get("msg_1") is not None
+    moved.close()
 
 
 def test_the_watch_knows_its_file(tmp_path: Path) -> None:
