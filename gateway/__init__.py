@@ -3,9 +3,10 @@
 The house, from the top; imports point down only:
 
     cli         the commands
-    ops         what commands do beside serving: check, reload, dev
+    ops         what commands do beside serving: check, reload, migrate, dev
     web         client connections, the order of stages, answers, own addresses, the composition root (`web/app`)
     net         key sets, and the upstream side: connections, pools, one exchange; tunnels of upgraded connections
+    store       webhooks and the users, organisations and memberships they speak of, in SQLite or PostgreSQL
     core        every decision, as plain functions: routes, CORS, credentials, tokens, rules, rates, headers
     errors      what can be refused, and how that is answered
 
@@ -23,6 +24,12 @@ The way of a request:
 the same way; its 101 comes back to `web/sockets`, which opens a `net/tunnel`. What outlives its token, a socket or an
 answer still on its way, is in `web/streams`, which ends it with its session. Convex's clients are read in one:
 `net/convex`, `core/messages`, `core/convex`, `web/convex`.
+
+The way of a webhook:
+
+    bytes -> Signed -> Event -> Arrival -> inbox row and directory row, in one transaction of many webhooks -> 200
+             web/webhooks      store/sql   store/group, store/database
+                      core/events          core/directory
 """
 
 __version__ = "0.1.0"

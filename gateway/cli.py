@@ -142,6 +142,15 @@ def reload_running(path: str | None) -> None:
 
 
 @main.command()
+@config_option
+def migrate(path: str | None) -> None:
+    """Bring the store's schema up to date; a SQLite store's is brought by `run` itself."""
+    from gateway.ops.migrate import migrate as bring_up_to_date
+
+    sys.exit(bring_up_to_date(path, os.environ, write=click.echo))
+
+
+@main.command()
 @click.option("--port", default=DEV_PORT, show_default=True, help="The gateway's; issuer and sample take the next two.")
 @click.option("--issuer-port", type=int, help="The local issuer's. Default: the gateway's + 1.")
 @click.option("--upstream-port", type=int, help="The sample upstream's. Default: the gateway's + 2.")

@@ -5,9 +5,10 @@
     ├── MissingCredential 401     ├── BodyTooLarge 413          ├── BadUpstreamResponse 502
     ├── InvalidToken 401          ├── ExpectationFailed 417     ├── KeysUnavailable 503
     ├── Forbidden 403             ├── RateLimited 429           ├── NoHealthyEndpoint 503
-    ├── NoRoute 404               ├── HeadersTooLarge 431       ├── Overloaded 503
-    └── MethodNotAllowed 405      ├── InternalError 500         ├── Draining 503
-                                  └── UpstreamTimeout 504
+    ├── NoRoute 404               ├── HeadersTooLarge 431       ├── StoreDown 503
+    └── MethodNotAllowed 405      ├── InternalError 500         ├── WebhooksNotConfigured 503
+                                  ├── UpstreamTimeout 504       ├── Overloaded 503
+                                  └── Draining 503
 
 A class fixes its status and public code; an instance carries a public reason from a closed list and, where it helps, a
 detail for the log alone. Only `web/respond.py` turns one into an answer. `SocketRefused` becomes a Close frame, and
@@ -136,6 +137,21 @@ class NoHealthyEndpoint(GatewayError):
 
     status, code, title = 503, "no_healthy_endpoint", "Service Unavailable"
     retry_after_s = 1
+
+
+class StoreDown(GatewayError):
+    """The store cannot be asked, or does not do what it is asked for; whoever sent something sends it again."""
+
+    status, code, title = 503, "store_unavailable", "Service Unavailable"
+    retry_after_s = 5
+    is_fault: ClassVar[bool] = True  # of the store itself, so that nothing else will work either
+
+
+class WebhooksNotConfigured(GatewayError):
+    """No signing secret is configured, so no webhook can be told from a made-up one."""
+
+    status, code, title = 503, "webhooks_not_configured", "Service Unavailable"
+    retry_after_s = 60
 
 
 class Overloaded(GatewayError):

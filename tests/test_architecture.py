@@ -19,7 +19,7 @@ CRYPTO = {"jwt", "cryptography"}
 MAY_USE_CRYPTO = {"verify", "identity"}
 CONFIG_READERS = {"web.app", "web.generation", "cli", "config"}  # and all of ops
 # Covered by the tests of what they belong to, as each says in its docstring or name.
-WITHOUT_OWN_TEST = {"__init__", "__main__", "errors", "core.model", "web.deps", "web.access"}
+WITHOUT_OWN_TEST = {"__init__", "__main__", "errors", "core.model", "web.deps", "web.access", "store.base"}
 
 
 def name_of(path: Path) -> str:
@@ -97,4 +97,10 @@ def test_no_file_is_past_400_lines(path: Path) -> None:
 @pytest.mark.parametrize("module", ["sqlalchemy", "svix", "alembic", "opentelemetry", "aiohttp", "pydantic"])
 def test_heavy_imports_wait_until_a_command_needs_them(module: str) -> None:
     code = f"import sys, gateway.cli; sys.exit({module!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("module", ["sqlalchemy", "svix", "psycopg", "sqlite3"])
+def test_a_gateway_without_webhooks_imports_no_database(module: str) -> None:
+    code = f"import sys, gateway.web.app; sys.exit({module!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0

@@ -32,11 +32,6 @@ def besides(*values: Any) -> Off:
     return lambda value: is_off(value) or str(value).lower() in {str(each).lower() for each in values}
 
 
-def unless(switch: str) -> Off:
-    """The section asks for nothing where its switch is written and off."""
-    return lambda value: is_off(value) or (isinstance(value, Mapping) and switch in value and is_off(value[switch]))
-
-
 def _only_tokens(value: Any) -> bool:
     kinds = value if isinstance(value, list) else str(value or "").split(",")
     return {str(kind).strip() for kind in kinds} <= {"session", "template", ""}
@@ -57,9 +52,7 @@ UNBUILT = (
     Unbuilt("clerk.domain", "satellite domains are", is_off),
     Unbuilt("clerk.handshake", "Clerk's handshake is", is_off),
     Unbuilt("clerk.sign_in_url", "sending documents to the sign-in page is", is_off),
-    Unbuilt("clerk.instance_id", "webhooks are", is_off),
-    Unbuilt("clerk.webhook_signing_secrets", "webhooks are", is_off),
-    Unbuilt("upstreams.*.webhooks", "webhooks are", is_off),
+    Unbuilt("upstreams.*.webhooks", "deliveries of webhooks are", is_off),
     Unbuilt("routes.*.token", "machine tokens are", _only_tokens),
     Unbuilt("routes.*.issuer", "several issuers are", is_off),
     Unbuilt("routes.*.require.scope", "machine tokens, which alone have scopes, are", is_off),
@@ -70,10 +63,8 @@ UNBUILT = (
     Unbuilt("identity.assertion.ttl_s", "the signed assertion is", besides(60)),
     Unbuilt("identity.assertion.keys_dir", "the signed assertion is", is_off),
     Unbuilt("identity.assertion.rotate_after_h", "the signed assertion is", besides(720)),
-    Unbuilt("store.url", "the store is", is_off),
     Unbuilt("cache.url", "a shared cache is", besides("memory://")),
     Unbuilt("sync.every_h", "reconciling the user directory is", is_off),
-    Unbuilt("webhooks", "webhooks are", unless("path")),
     Unbuilt("metrics.enabled", "metrics are", is_off),
     Unbuilt("tracing.endpoint", "tracing is", is_off),
 )

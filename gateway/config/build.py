@@ -16,6 +16,7 @@ from gateway.config.schema import Settings
 from gateway.config.tls import build_listen_tls
 from gateway.config.upstreams import build_upstreams
 from gateway.config.urls import read_host, read_url
+from gateway.config.webhooks import URL, build_webhooks, read_store
 from gateway.core.forwarding import Network
 from gateway.core.model import Limits
 
@@ -33,6 +34,7 @@ def build(settings: Settings, report: Report) -> Config:
         review_convex(routes, issuer.token_policy.audience if issuer else frozenset(), report)
         review_upstreams(upstreams, routes, report)
     public_url = report.tried(("public_url",), read_url, settings.public_url) if settings.public_url else None
+    store = report.tried(URL, read_store, settings.store.url) if settings.store.url else None
     return Config(
         host=_host(settings.listen.host, report),
         port=settings.listen.port,
@@ -46,6 +48,8 @@ def build(settings: Settings, report: Report) -> Config:
         identity=build_identity(settings.identity, report),
         rates=build_rates(settings.rate_limits, ("rate_limits",), report),
         limits=Limits(**settings.limits.model_dump()),
+        store=store,
+        webhooks=build_webhooks(settings.webhooks, settings.clerk, report, store=store),
         logs=LogPolicy(**settings.logs.model_dump()),
         drain_s=settings.drain_s,
         drain_delay_s=settings.drain_delay_s,

@@ -7,10 +7,11 @@ from gateway.config.findings import Finding
 from gateway.core.admin import AdminPolicy
 from gateway.core.cors import CorsPolicy
 from gateway.core.credentials import CredentialPolicy
+from gateway.core.events import WebhookPolicy
 from gateway.core.forwarding import Network
 from gateway.core.identity import IdentityPolicy
 from gateway.core.limits import RatePolicy
-from gateway.core.model import Limits, ListenTls
+from gateway.core.model import Limits, ListenTls, StoreAddress
 from gateway.core.routing import Route
 from gateway.core.verify import KeySet, TokenPolicy
 
@@ -51,6 +52,8 @@ class Config:
     identity: IdentityPolicy
     rates: RatePolicy
     limits: Limits
+    store: StoreAddress | None  # opened only where webhooks need it
+    webhooks: WebhookPolicy
     logs: LogPolicy
     drain_s: float
     drain_delay_s: float

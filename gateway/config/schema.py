@@ -176,9 +176,9 @@ class Webhooks(Section):
 
     path: str | None = setting("/webhooks/clerk", "Where Clerk sends them; null = off")
     aliases: Strings = setting(("/clerk-webhook",), "Other paths for the same")
-    max_body_bytes: Whole = setting(1_048_576, "Bytes of one event")
+    max_body_bytes: Count = setting(1_048_576, "Bytes of one event", ge=1024, le=16_777_216)
     private_metadata: Flag = setting(False, "Store private_metadata")
-    retention_days: Whole = setting(30, "Days events are kept")
+    retention_days: Whole = setting(30, "Days events are kept; their ids seven at least")
 
 
 class Logs(Section):

@@ -121,6 +121,17 @@ class Identified(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class StoreAddress:
+    """Where users and webhooks are kept; as text it is without the password."""
+
+    url: str = field(repr=False)
+
+    def __str__(self) -> str:
+        before, at, behind = self.url.rpartition("@")
+        return f"{before.partition('//')[0]}//…@{behind}" if at else self.url
+
+
+@dataclass(frozen=True, slots=True)
 class ListenTls:
     """TLS towards clients: PEM files."""
 

@@ -31,6 +31,10 @@ class KeySource(Protocol):
     def ready(self) -> bool:
         """Tell whether a set is in force."""
 
+    @property
+    def kids(self) -> frozenset[str]:
+        """The kids of the set in force that are known by name."""
+
     def find(self, kid: str | None) -> RSAPublicKey | None:
         """Look up a key in the set in force; never waits."""
 
@@ -50,6 +54,11 @@ class StaticKeys:
 
     def __init__(self, keys: KeySet) -> None:
         self._keys = keys
+
+    @property
+    def kids(self) -> frozenset[str]:
+        """The kids that are known by name."""
+        return self._keys.kids
 
     def find(self, kid: str | None) -> RSAPublicKey | None:
         """Look up a key."""
@@ -189,6 +198,11 @@ class RemoteKeys:
     def ready(self) -> bool:
         """Tell whether a set is in force."""
         return self._schedule.is_in_force(self._now())
+
+    @property
+    def kids(self) -> frozenset[str]:
+        """The kids of the set in force."""
+        return self._keys.kids if self._keys is not None and self.ready else frozenset()
 
     def find(self, kid: str | None) -> RSAPublicKey | None:
         """Look up a key in the set in force; never waits."""

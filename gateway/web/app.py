@@ -8,12 +8,14 @@ from aiohttp import web
 
 from gateway.config import Config, Finding
 from gateway.core.admin import AdminPolicy
+from gateway.core.events import WebhookPolicy
 from gateway.core.model import Limits
 from gateway.core.routing import Route
-from gateway.errors import ConfigError, Draining
+from gateway.errors import ConfigError, Draining, StoreDown
 from gateway.net.deadlines import Deadlines
 from gateway.net.tls import Contexts, Reread, reason_of
 from gateway.net.upstreams import Balancer, Upstreams
+from gateway.store.sql import SqlStore
 from gateway.telemetry import LineWriter, Log, standard_output
 from gateway.web.accept import Acceptor, listen
 from gateway.web.admin import LIMITS, admin_application, admin_deps
@@ -23,6 +25,7 @@ from gateway.web.listener import Listener
 from gateway.web.local import health, own_application
 from gateway.web.rates import MemoryBuckets
 from gateway.web.reload import Reloads
+from gateway.web.webhooks import webhook_addresses
 
 FIRST_KEYS_S = 5.0  # then it listens without: public routes work, `/readyz` says 503
 
@@ -53,7 +56,9 @@ class Gateway:
         self._generations = Generations(
             self._upstreams, self._buckets, self.log, now=now, monotonic=monotonic, first_keys_s=first_keys_s
         )
+        self._now = now
         self._generation: Generation
+        self._store: SqlStore | None = None  # opened once something has to be kept
         self._own: list[web.AppRunner] = []
         self._acceptor: Acceptor | None = None
         self._admin_acceptor: Acceptor | None = None
@@ -98,13 +103,33 @@ class Gateway:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every upstream can be reached, as far as is known."""
-        return all(balancer.is_up for balancer in self.balancers.values())
+        """Whether every upstream can be reached and the store works, as far as is known."""
+        store_up = self._store is None or self._store.is_up
+        return store_up and all(balancer.is_up for balancer in self.balancers.values())
 
     @property
     def routes(self) -> tuple[Route, ...]:
         """The routes in force."""
         return self._generation.config.routes
+
+    # --- as its webhook endpoint sees it (`web.webhooks`) ------------------------------------------------------------
+
+    @property
+    def webhooks(self) -> WebhookPolicy:
+        """The policy in force."""
+        return self._generation.config.webhooks
+
+    @property
+    def instances(self) -> frozenset[str]:
+        """The Clerk instances whose webhooks are taken; none: any."""
+        return self._generation.instances
+
+    @property
+    def inbox(self) -> SqlStore:
+        """Where webhooks are kept."""
+        if self._store is None:
+            raise StoreDown
+        return self._store
 
     # --- start -------------------------------------------------------------------------------------------------------
 
@@ -114,7 +139,8 @@ class Gateway:
         self._warn(config)
         self._generation = await self._generations.first(config)
         deps = self._generation.deps
-        self.listener = await self._make_listener(own_application(health(self)), deps, config.limits)
+        own = own_application((*health(self), *webhook_addresses(self, config.webhooks.paths, now=self._now)))
+        self.listener = await self._make_listener(own, deps, config.limits)
         for each in (self._contexts.look, self._buckets.sweep, self.log.flush):
             self.deadlines.on_sweep(each)
         self.deadlines.start()
@@ -127,6 +153,7 @@ class Gateway:
         remedy = "Stop what listens there, or set listen.port (GATEWAY_PORT) to a free port"
         self._acceptor = await self._open(self.listener, config.host, config.port, remedy, tls=tls)
         self._started.set()
+        self._open_store(config)
         self.log.event(
             "listening", host=config.host, port=self.port, admin_port=self.admin_port, tls=config.tls is not None,
             routes=len(config.routes), source=config.source,
@@ -135,6 +162,17 @@ class Gateway:
     def _warn(self, config: Config) -> None:
         for warning in config.warnings:
             self.log.event("configuration", level="warning", finding=str(warning))
+
+    def _open_store(self, config: Config) -> None:
+        """Begin to open the store where webhooks need it; requests are served meanwhile."""
+        if self._store is None and config.webhooks.needs_store and config.store is not None:
+            self._store = SqlStore(
+                config.store.url,
+                on_event=self.log.event,
+                now=self._now,
+                retention_days=lambda: self.webhooks.retention_days,
+            )
+            self._store.start()
 
     async def _make_listener(self, application: web.Application, deps: Deps, limits: Limits) -> Listener:
         own = web.AppRunner(application, access_log=None)
@@ -203,6 +241,7 @@ class Gateway:
         self.listener.deps, self.listener.limits = new.deps, config.limits
         if self._acceptor is not None:
             self._acceptor.tls = tls
+        self._open_store(config)
         self._contexts.keep([config.tls, *(route.upstream.tls for route in config.routes)])
         logs = config.logs
         self.log.configure(form=logs.format, level=logs.level, access=logs.access)
@@ -240,6 +279,8 @@ class Gateway:
         for own in self._own:
             await own.cleanup()
         await self._generations.close()
+        if self._store is not None:
+            await self._store.close()
         self.log.close()
 
     async def wait_stopped(self) -> None:

@@ -364,6 +364,10 @@ class Connection(RequestHandler):
         """Let aiohttp's application machinery answer this request (`web/local.py`)."""
         own = self.listener.own
         message, payload = self._as_parsed(visit)
+        if visit.upload.whole:  # it was taken out of the reader that the parser had filled
+            payload = StreamReader(self, len(visit.upload.whole), loop=self._loop)
+            payload.feed_data(visit.upload.whole)
+            payload.feed_eof()
         if self.closing or self.listener.draining or not visit.upload.finished:
             self.closing, message = True, message._replace(should_close=True)
         task = self._task_handler or asyncio.current_task()

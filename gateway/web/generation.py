@@ -27,6 +27,9 @@ FIXED: tuple[tuple[str, Callable[[Config], object]], ...] = (
     ("listen.tls", lambda config: "null" if config.tls is None else "a mapping"),
     ("admin.host", lambda config: config.admin and config.admin.host),
     ("admin.port", lambda config: config.admin and config.admin.port),
+    ("store.url", lambda config: config.store),
+    ("webhooks.path", lambda config: next(iter(config.webhooks.paths), None)),
+    ("webhooks.aliases", lambda config: list(config.webhooks.paths[1:])),
 )
 
 
@@ -36,6 +39,13 @@ class Generation(NamedTuple):
     config: Config
     keys: KeySource | None
     deps: Deps
+
+    @property
+    def instances(self) -> frozenset[str]:
+        """The Clerk instances whose webhooks are taken. Clerk: a key's kid is the id of its instance."""
+        if self.config.webhooks.instance is not None:
+            return frozenset({self.config.webhooks.instance})
+        return frozenset(kid for kid in (self.keys.kids if self.keys else ()) if kid.startswith("ins_"))
 
     @property
     def has_keys(self) -> bool:
@@ -134,7 +144,7 @@ class Generations:
             verified=verified,
             upstreams=self._upstreams.adopt({route.upstream for route in config.routes}),
             rates=rates_of(config.rates, config.routes, self._buckets),
-            own_paths=PATHS,
+            own_paths=PATHS.union(config.webhooks.paths),
             trusted_proxies=config.trusted_proxies,
             log=self._log,
             now=self._now,

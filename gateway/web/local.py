@@ -13,6 +13,7 @@ from gateway.errors import Draining, GatewayError, InternalError, KeysUnavailabl
 from gateway.web import respond
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Expect = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 # What the connection knows of the request, and what it is to log of the answer.
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 CORS: Final = web.RequestKey("cors", bytes)
@@ -26,13 +27,14 @@ class Address(NamedTuple):
     method: str
     path: str
     handler: Handler
+    expect: Expect | None = None  # answers `Expect: 100-continue`; None: the body is always asked for
 
 
 def own_application(addresses: Iterable[Address], *guards: Middleware) -> web.Application:
     """Build an application that answers every error in the contract's form; `guards` refuse before anything else."""
     app = web.Application(middlewares=(_answer_errors, *guards))
-    for method, path, handler in addresses:
-        app.router.add_route(method, path, handler)
+    for method, path, handler, expect in addresses:
+        app.router.add_route(method, path, handler, expect_handler=expect)
         if method == hdrs.METH_GET:
             app.router.add_route(hdrs.METH_HEAD, path, handler)
     app.on_response_prepare.append(_finish)

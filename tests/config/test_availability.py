@@ -49,9 +49,9 @@ def _matches(pattern, key):
     ("sections", "environ", "message"),
     [
         pytest.param(
-            {"webhooks": "{path: '${HOOKS:-}'}"},
-            {"HOOKS": "/hooks"},
-            "HOOKS is set, but webhooks are not available yet: ignored",
+            {"sync": "{every_h: '${HOURS:-0}'}"},
+            {"HOURS": "24"},
+            "HOURS is set, but reconciling the user directory is not available yet: ignored",
             id="one-key",
         ),
         pytest.param(
@@ -61,9 +61,9 @@ def _matches(pattern, key):
             id="other-unset",
         ),
         pytest.param(
-            {"store": "{url: 'postgresql://${USER_}@${HOST_}/db'}"},
+            {"cache": "{url: 'redis://${USER_}@${HOST_}/0'}"},
             {"USER_": "u", "HOST_": "h"},
-            "USER_, HOST_ are set, but the store is not available yet: ignored",
+            "USER_, HOST_ are set, but a shared cache is not available yet: ignored",
             id="two-variables",
         ),
         pytest.param(
@@ -97,7 +97,7 @@ def test_what_asks_for_nothing_is_silent(sections):
 
 
 def test_a_default_in_the_file_asks_as_the_file_does():
-    assert only(written(store="{url: '${STORE:-sqlite:///gateway.db}'}")).level == "error"
+    assert only(written(cache="{url: '${CACHE:-redis://cache}'}")).level == "error"
 
 
 def test_a_section_half_from_the_environment_is_refused():

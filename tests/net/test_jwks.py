@@ -197,13 +197,16 @@ async def test_static_keys_are_always_there_and_never_change():
     assert keys.ready
     assert keys.generation == StaticKeys(KeySet({"a": PUBLIC})).generation
     assert keys.find(None) == await keys.fetch_for("any") == PUBLIC
+    assert keys.kids == frozenset()
     assert await StaticKeys(KeySet({"a": PUBLIC})).fetch_for("b") is None
 
 
 async def test_first_request_fetches_the_set(bench):
     assert (bench.keys.ready, bench.keys.generation, bench.keys.find(CLERK.kid)) == (False, 0, None)
+    assert bench.keys.kids == frozenset()
     assert await bench.keys.fetch_for(CLERK.kid) == PUBLIC
     assert (bench.keys.ready, bench.keys.generation, bench.keys.find(CLERK.kid)) == (True, 1, PUBLIC)
+    assert bench.keys.kids == {CLERK.kid}
     assert bench.events == [("jwks_changed", {"url": bench.issuer.jwks_url, "keys": 1, "generation": 1})]
 
 

@@ -1,0 +1,106 @@
+"""Where webhooks come in and where they are kept: addresses, secrets, and that each has what it needs."""
+
+import base64
+import binascii
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from gateway.config.findings import Path, Report
+from gateway.config.parties import Clerk
+from gateway.config.schema import Webhooks
+from gateway.core.events import NAME, WebhookPolicy
+from gateway.core.model import StoreAddress
+
+AT: Path = ("webhooks",)
+PATH: Path = (*AT, "path")
+ALIASES: Path = (*AT, "aliases")
+SECRETS: Path = ("clerk", "webhook_signing_secrets")
+INSTANCE: Path = ("clerk", "instance_id")
+URL: Path = ("store", "url")
+OTHERS = ("/healthz", "/readyz")  # the gateway's own addresses beside these
+# Nothing that is spelt in more than one way: it is compared, not matched.
+PLAIN = re.compile(r"(?:/[A-Za-z0-9._~-]+)+/?")
+SHORT = 16  # bytes; Clerk's have 24
+WRONG_SECRET = "is not a signing secret: copy it whole, from whsec on, from the Clerk Dashboard, Webhooks"  # noqa: S105
+URLS = "sqlite:///FILE, sqlite:////FOLDER/FILE or postgresql://HOST/DATABASE"
+
+
+def build_webhooks(section: Webhooks, clerk: Clerk, report: Report, *, store: StoreAddress | None) -> WebhookPolicy:
+    """Make the policy of the webhook endpoint; one without paths where it is off."""
+    policy = WebhookPolicy(
+        paths=tuple(dict.fromkeys(_paths(section, report))),
+        secrets=tuple(_secrets(clerk, report)),
+        instance=report.tried(INSTANCE, _read_instance, clerk.instance_id) if clerk.instance_id else None,
+        max_body_bytes=section.max_body_bytes,
+        private_metadata=section.private_metadata,
+        retention_days=section.retention_days,
+    )
+    if policy.needs_store and store is None and not report.is_broken(URL):
+        report.error(URL, "is required, because webhooks are kept before they are acknowledged", f"Write {URLS}")
+    return policy
+
+
+def read_store(value: str) -> StoreAddress:
+    """Read where the store is. Raises ValueError, which does not quote it: it may hold a password."""
+    try:
+        parts = urlsplit(value)
+        named = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise ValueError(f"is not a URL: write {URLS}") from None
+    if parts.scheme == "sqlite":
+        if parts.netloc or not parts.path.strip("/") or parts.path == "/:memory:" or parts.query or parts.fragment:
+            raise ValueError(f"names no file: write {URLS}")
+    elif parts.scheme != "postgresql":
+        raise ValueError(f"is neither SQLite nor PostgreSQL: write {URLS}")
+    elif not named or not parts.path.strip("/"):
+        raise ValueError(f"names no host or no database: write {URLS}")
+    return StoreAddress(value)
+
+
+def _paths(section: Webhooks, report: Report) -> Iterator[str]:
+    if section.path is None:
+        return  # and no alias of what is not there
+    for path, value in ((PATH, section.path), *(((*ALIASES, n), alias) for n, alias in enumerate(section.aliases))):
+        read = report.tried(path, _read_path, value)
+        if read is not None:
+            yield read
+
+
+def _read_path(value: str) -> str:
+    if value in OTHERS:
+        raise ValueError(f"{value} is another of the gateway's own addresses")
+    if not PLAIN.fullmatch(value) or any(part in (".", "..") for part in value.split("/")):
+        raise ValueError("is not a plain path, such as /webhooks/clerk: letters, digits and - . _ ~ between slashes")
+    return value
+
+
+def _secrets(clerk: Clerk, report: Report) -> Iterator[str]:
+    for number, secret in enumerate(clerk.webhook_signing_secrets):
+        path: Path = (*SECRETS, number)
+        key = report.tried(path, _read_key, secret.get_secret_value())
+        if key is not None:
+            if len(key) < SHORT:
+                report.insecure(
+                    path, f"is shorter than {SHORT} bytes, so it can be guessed", "Take the one Clerk gives"
+                )
+            yield secret.get_secret_value()
+
+
+def _read_key(secret: str) -> bytes:
+    if not secret.startswith("whsec_"):
+        raise ValueError(WRONG_SECRET)
+    encoded = secret.removeprefix("whsec_").rstrip("=")
+    try:
+        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except (ValueError, binascii.Error):
+        raise ValueError(WRONG_SECRET) from None
+    if not key:
+        raise ValueError(WRONG_SECRET)
+    return key
+
+
+def _read_instance(value: str) -> str:
+    if not value.startswith("ins_") or not NAME.fullmatch(value):
+        raise ValueError("is not an instance id: ins_…")
+    return value

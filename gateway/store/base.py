@@ -1,0 +1,60 @@
+"""What the store can do, without a word about how: the inbox of webhooks and the directory of users.
+
+Everything here raises `StoreDown` where the store cannot be asked; nothing else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.core.directory import Membership, Organization, Row, User
+from gateway.core.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A verified webhook as it came in."""
+
+    svix_id: str  # the same for every retry of one message
+    event: Event
+    received_at: int  # ms
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A webhook as the inbox has it."""
+
+    seq: int  # grows from one to the next; with several writers not in the order of their commits
+    svix_id: str
+    type: str
+    object_id: str | None
+    user_id: str | None  # whose personal data it holds
+    happened_at: int  # ms, as Clerk says; 0 where it does not
+    received_at: int  # ms
+    payload: bytes | None  # None once erased
+
+
+class Inbox(Protocol):
+    """Where webhooks are kept."""
+
+    async def put(self, arrival: Arrival) -> bool:
+        """Store a webhook and what it says about the directory, durably; False where its id has come before."""
+
+    async def get(self, svix_id: str) -> Stored | None:
+        """Give a stored webhook."""
+
+
+class Directory(Protocol):
+    """The users, organisations and memberships that are known. What was deleted is known as deleted."""
+
+    async def user(self, user_id: str) -> User | None:
+        """Give a user."""
+
+    async def organization(self, org_id: str) -> Organization | None:
+        """Give an organisation."""
+
+    async def members(self, org_id: str, *, after: str = "", limit: int = 100) -> tuple[Membership, ...]:
+        """Give an organisation's living memberships by id, those behind `after`."""
+
+    async def merge(self, rows: Sequence[Row], *, now: int) -> None:
+        """Fold rows in, each where it is newer than what is known; `now` in ms."""

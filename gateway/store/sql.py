@@ -1,0 +1,191 @@
+"""The store as the event loop sees it: opened and kept open in the background, asked by threads of its own.
+
+One thread writes, in groups; a few read. The rest of the gateway serves on while the database is away: then everything
+here raises `StoreDown` at once, and says in the log when that began and ended. SQLAlchemy is imported by the thread.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+from gateway.core.directory import Membership, Organization, Row, User
+from gateway.errors import StoreDown
+from gateway.store.base import Arrival, Stored
+from gateway.store.group import GroupCommit
+
+if TYPE_CHECKING:
+    from gateway.store.database import Database
+
+READERS: Final = 4
+ANSWER_S: Final = 10.0  # Svix waits 15 s for its answer
+LOOK_S: Final = 10.0  # between two looks at a database that works,
+RETRY_S: Final = 1.0  # and at one that does not
+FORGET_S: Final = 3600.0
+
+T = TypeVar("T")
+
+
+class OnEvent(Protocol):
+    """Where what happens is told (`telemetry.Log.event`)."""
+
+    def __call__(self, event: str, *, level: str = "info", **fields: Any) -> None:
+        """Log that something happened."""
+
+
+class SqlStore:
+    """An `Inbox` and a `Directory` in the database at `url`; `start` it, `close` it."""
+
+    def __init__(
+        self, url: str, *, on_event: OnEvent, retention_days: Callable[[], int] = lambda: 30,
+        now: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        self._url, self._on_event, self._retention_days, self._now = url, on_event, retention_days, now
+        self._writer = ThreadPoolExecutor(1, "store-writer")
+        self._readers = ThreadPoolExecutor(READERS, "store-reader")
+        self._group: GroupCommit[Arrival, bool] = GroupCommit(self._put, self._writer)
+        self._database: Database | None = None
+        self._up: bool | None = None  # None: not tried yet
+        self._forgot_at = 0.0
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the database works, as far as is known."""
+        return self._up is True
+
+    # --- its life ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to open it, and to look after it."""
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
+
+    async def close(self) -> None:
+        """Commit what waits, then close."""
+        if self._watching is not None:
+            self._watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watching
+        await self._group.settle()
+        with suppress(StoreDown):
+            await self._asked(self._writer, self._drop)
+        self._writer.shutdown(wait=False)
+        self._readers.shutdown(wait=False)
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                await self.look()
+            except Exception as error:  # a fault of our own: webhooks are refused, and it is tried again
+                self._up = False
+                self._on_event("store_failed", level="error", exc_info=error)
+            await asyncio.sleep(LOOK_S if self.is_up else RETRY_S)
+
+    async def look(self) -> None:
+        """See whether it works, open it anew if it did not, and forget what is old."""
+        with suppress(StoreDown):
+            if not self.is_up:
+                await self._asked(self._writer, self._reopen)
+                self._tell(None)
+                return
+            database = self._open_database()
+            await self._asked(self._readers, lambda: database.probe(now=self._now_ms(), writing=False))
+            await self._forget(database)
+
+    async def _forget(self, database: "Database") -> None:
+        if self._now() - self._forgot_at < FORGET_S:
+            return
+        self._forgot_at = self._now()
+        days = self._retention_days()
+        more = True
+        while more:  # some at a time: webhooks come between
+            more = await self._asked(self._writer, lambda: database.forget(now=self._now_ms(), retention_days=days))
+
+    def _reopen(self) -> None:
+        """Open the database from nothing: whatever was wrong with the last one, its file may be another now."""
+        from gateway.store.database import Database
+
+        self._drop()
+        database = Database(self._url)
+        try:
+            database.probe(now=self._now_ms(), writing=True)
+        except StoreDown:
+            database.close()
+            raise
+        self._database = database
+
+    def _drop(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def _now_ms(self) -> int:
+        return int(self._now() * 1000)
+
+    # --- asking it ---------------------------------------------------------------------------------------------------
+
+    async def put(self, arrival: Arrival) -> bool:
+        """Store a webhook and what it says about the directory, durably; False where its id has come before."""
+        self._open_database()
+        return await self._answer(self._group.add(arrival, size=len(arrival.event.body)))
+
+    def _put(self, arrivals: Sequence[Arrival]) -> Sequence[bool | Exception]:
+        return self._open_database().put(arrivals)
+
+    async def merge(self, rows: Sequence[Row], *, now: int) -> None:
+        """Fold rows in, each where it is newer than what is known; `now` in ms."""
+        await self._ask(self._writer, lambda database: database.merge(rows, now=now))
+
+    async def get(self, svix_id: str) -> Stored | None:
+        """Give a stored webhook."""
+        return await self._ask(self._readers, lambda database: database.get(svix_id))
+
+    async def user(self, user_id: str) -> User | None:
+        """Give a user."""
+        return await self._ask(self._readers, lambda database: database.user(user_id))
+
+    async def organization(self, org_id: str) -> Organization | None:
+        """Give an organisation."""
+        return await self._ask(self._readers, lambda database: database.organization(org_id))
+
+    async def members(self, org_id: str, *, after: str = "", limit: int = 100) -> tuple[Membership, ...]:
+        """Give an organisation's living memberships by id, those behind `after`."""
+        return await self._ask(self._readers, lambda database: database.members(org_id, after=after, limit=limit))
+
+    def _open_database(self) -> "Database":
+        if self._database is None or not self._up:
+            raise StoreDown
+        return self._database
+
+    async def _ask(self, executor: Executor, what: "Callable[[Database], T]") -> T:
+        database = self._open_database()
+        return await self._asked(executor, lambda: what(database))
+
+    async def _asked(self, executor: Executor, what: Callable[[], T]) -> T:
+        return await self._answer(asyncio.get_running_loop().run_in_executor(executor, what))
+
+    async def _answer(self, answer: "asyncio.Future[T] | Any") -> T:
+        """Wait for an answer, for so long; and keep in mind how the database fares."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                result: T = await answer
+        except TimeoutError as error:
+            down = StoreDown(detail=f"no answer within {ANSWER_S:g} s")
+            self._tell(down)
+            raise down from error
+        except StoreDown as down:
+            self._tell(down)
+            raise
+        return result
+
+    def _tell(self, down: StoreDown | None) -> None:
+        """Keep whether it works, and log where that changes. What it only refuses says nothing about it."""
+        if down is not None and not down.is_fault:
+            return
+        if down is None and not self._up:
+            self._on_event("store_up")
+        elif down is not None and self._up is not False:
+            self._on_event("store_down", level="error", detail=down.detail, effect="webhooks are answered with 503")
+        self._up = down is None

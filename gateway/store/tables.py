@@ -1,0 +1,80 @@
+"""The tables as the statements see them; `migrations` makes them. Imports SQLAlchemy, so it is imported late itself.
+
+Their names begin with `gateway_`: a PostgreSQL database may be shared with an application that has users of its own.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, MetaData, Table, Text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+from gateway.core.directory import Membership, Organization, Row, User
+
+METADATA: Final = MetaData()
+
+
+class Json(TypeDecorator[Mapping[str, Any]]):
+    """JSON as text, alike in every database; nothing inside it is searched for."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Mapping[str, Any] | None, dialect: Dialect) -> str | None:
+        """Write it."""
+        return None if value is None else orjson.dumps(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Mapping[str, Any] | None:
+        """Read it."""
+        return None if value is None else orjson.loads(value)
+
+
+def _text(*names: str) -> list[Column[Any]]:
+    return [Column(name, Text) for name in names]
+
+
+def _row_columns() -> list[Column[Any]]:
+    """Give what every row of the directory has; `changed_at` is when we learnt of it, the other times are Clerk's."""
+    return [
+        Column("id", Text, primary_key=True),
+        Column("version", LargeBinary, nullable=False),
+        Column("public_metadata", Json),
+        Column("created_at", BigInteger),
+        Column("updated_at", BigInteger),
+        Column("deleted", Boolean, nullable=False),
+        Column("changed_at", BigInteger, nullable=False),
+    ]
+
+
+INBOX: Final = Table(
+    "gateway_inbox",
+    METADATA,
+    Column("seq", BigInteger, primary_key=True, autoincrement=True),
+    Column("svix_id", Text, nullable=False, unique=True),
+    Column("type", Text, nullable=False),
+    *_text("object_id", "user_id"),
+    Column("happened_at", BigInteger, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("payload", LargeBinary),
+)
+USERS: Final = Table(
+    "gateway_users",
+    METADATA,
+    *_row_columns(),
+    *_text("email", "name", "given_name", "family_name", "nickname", "picture", "external_id"),
+    Column("email_verified", Boolean),
+    Column("banned", Boolean, nullable=False),
+    Column("locked", Boolean, nullable=False),
+)
+ORGANIZATIONS: Final = Table("gateway_organizations", METADATA, *_row_columns(), *_text("name", "slug", "picture"))
+MEMBERSHIPS: Final = Table("gateway_memberships", METADATA, *_row_columns(), *_text("org_id", "user_id", "role"))
+SCHEMA: Final = Table(
+    "gateway_schema",
+    METADATA,
+    Column("version", BigInteger, nullable=False),
+    Column("probed_at", BigInteger, nullable=False),
+)
+# In the order in which they are written, everywhere: then no two writers wait for each other.
+TABLES: Final[Mapping[type[Row], Table]] = {User: USERS, Organization: ORGANIZATIONS, Membership: MEMBERSHIPS}

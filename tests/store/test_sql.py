@@ -1,0 +1,222 @@
+"""The store as the event loop sees it, on both databases: what goes wrong there stays there."""
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.core.directory import row_of, user_row
+from gateway.errors import StoreDown
+from gateway.store import sql
+from gateway.store.base import Directory, Inbox
+from gateway.store.database import DAY_MS, Database
+from gateway.store.sql import SqlStore
+from tests.fakes.clerk_events import NOW_MS, arrival, event, gone, membership, organization, user
+from tests.fakes.postgres import Postgres
+
+
+class Log(list[tuple[str, dict[str, Any]]]):
+    def __call__(self, event: str, *, level: str = "info", **fields: Any) -> None:
+        self.append((event, fields))
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self]
+
+
+@asynccontextmanager
+async def store_at(url: str, **options: Any) -> AsyncIterator[tuple[SqlStore, Log]]:
+    """A store that nobody looks after: the test says when."""
+    log = Log()
+    store = SqlStore(url, on_event=log, **options)
+    try:
+        await store.look()
+        yield store, log
+    finally:
+        await store.close()
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[SqlStore]:
+    Database(url, migrating=True).close()
+    async with store_at(url) as (opened, log):
+        assert log.names == ["store_up"]
+        yield opened
+
+
+async def test_it_is_an_inbox_and_a_directory(store: SqlStore) -> None:
+    inbox: Inbox = store
+    directory: Directory = store
+    came = arrival("msg_1", "user.created", user())
+    assert await inbox.put(came)
+    assert not await inbox.put(came)
+    stored = await inbox.get("msg_1")
+    assert stored is not None
+    assert stored.payload == came.event.body
+    assert await directory.user("user_1") == row_of(came.event)
+    rows = [
+        row_of(event("organization.created", organization())),
+        row_of(event("organizationMembership.created", membership())),
+    ]
+    await directory.merge([row for row in rows if row is not None], now=NOW_MS)
+    assert await directory.organization("org_1") == rows[0]
+    assert await directory.members("org_1") == (rows[1],)
+    assert await directory.members("org_1", after="orgmem_1", limit=5) == ()
+
+
+async def test_many_at_once_are_few_commits_and_all_are_kept(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    commit = store._group._commit
+    store._group._commit = lambda items: sizes.append(len(items)) or commit(items)  # type: ignore[func-returns-value]
+    came = [arrival(f"msg_{number % 200}", "user.updated", user(f"user_{number}")) for number in range(300)]
+    new = await asyncio.gather(*map(store.put, came))
+    assert sum(new) == 200
+    assert len(sizes) < 10
+
+
+async def test_closing_commits_what_waits(url: str) -> None:
+    Database(url, migrating=True).close()
+    async with store_at(url) as (store, _):
+        waiting = asyncio.ensure_future(store.put(arrival("msg_1", "x.y", {})))
+        await asyncio.sleep(0)
+    assert await waiting
+    database = Database(url)
+    assert database.get("msg_1") is not None
+    database.close()
+
+
+async def test_before_it_is_open_it_is_down(tmp_path: Path) -> None:
+    store = SqlStore(f"sqlite:///{tmp_path / 'a.db'}", on_event=Log())
+    assert not store.is_up
+    for asked in (store.put(arrival("m", "x.y", {})), store.get("m"), store.user("u"), store.merge([], now=0)):
+        with pytest.raises(StoreDown):
+            await asked
+    await store.close()
+
+
+async def test_it_is_looked_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "RETRY_S", 0.01)
+    monkeypatch.setattr(sql, "LOOK_S", 0.01)
+    log = Log()
+    store = SqlStore(f"sqlite:///{tmp_path / 'new' / 'a.db'}", on_event=log)
+    store.start()
+    while not log:
+        await asyncio.sleep(0.01)
+    assert log.names == ["store_down"]
+    assert str(tmp_path) in log[0][1]["detail"]
+    (tmp_path / "new").mkdir()
+    while not store.is_up:
+        await asyncio.sleep(0.01)
+    assert await store.put(arrival("msg_1", "x.y", {}))
+    os.rename(tmp_path / "new" / "a.db", tmp_path / "moved.db")
+    with pytest.raises(StoreDown):
+        await store.put(arrival("msg_2", "x.y", {}))
+    while not store.is_up:
+        await asyncio.sleep(0.01)
+    assert await store.put(arrival("msg_2", "x.y", {}))
+    await store.close()
+    assert log.names == ["store_down", "store_up", "store_down", "store_up"]
+
+
+async def test_a_fault_of_our_own_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "RETRY_S", 0.01)
+    log = Log()
+    store = SqlStore(f"sqlite:///{tmp_path / 'a.db'}", on_event=log)
+    faults = [ZeroDivisionError()]
+    reopen = store._reopen
+
+    def failing() -> None:
+        if faults:
+            raise faults.pop()
+        reopen()
+
+    monkeypatch.setattr(store, "_reopen", failing)
+    store.start()
+    while not store.is_up:
+        await asyncio.sleep(0.01)
+    await store.close()
+    assert log.names == ["store_failed", "store_up"]
+
+
+async def test_a_restart_of_the_server_is_survived(postgres: Postgres) -> None:
+    url = postgres.database()
+    Database(url, migrating=True).close()
+    async with store_at(url) as (store, log):
+        assert await store.put(arrival("msg_1", "user.created", user()))
+        postgres.stop()
+        try:
+            for _ in range(2):
+                with pytest.raises(StoreDown):
+                    await store.put(arrival("msg_2", "user.created", user("user_2")))
+            with pytest.raises(StoreDown):
+                await store.user("user_1")
+            await store.look()
+            assert not store.is_up
+        finally:
+            postgres.start()
+        await store.look()
+        assert store.is_up
+        assert await store.put(arrival("msg_2", "user.created", user("user_2")))
+        assert await store.user("user_1") is not None
+    assert log.names == ["store_up", "store_down", "store_up"]
+
+
+async def test_a_database_without_its_schema_says_what_to_do_and_is_taken_once_it_has_it(postgres: Postgres) -> None:
+    url = postgres.database()
+    async with store_at(url) as (store, log):
+        assert not store.is_up
+        assert "gateway migrate" in log[0][1]["detail"]
+        Database(url, migrating=True).close()
+        await store.look()
+        assert store.is_up
+
+
+async def test_no_answer_is_down(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "ANSWER_S", 0.05)
+    stuck = threading.Event()
+    store._writer.submit(stuck.wait, 10)
+    with pytest.raises(StoreDown):
+        await store.put(arrival("msg_1", "x.y", {}))
+    assert not store.is_up
+    stuck.set()
+    monkeypatch.setattr(sql, "ANSWER_S", 10.0)
+    await store.look()
+    assert store.is_up
+
+
+async def test_what_the_database_refuses_does_not_mean_that_it_is_down(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gateway.store.engine import Refused
+
+    def refuse(*_: Any) -> Any:
+        raise Refused(detail="no")
+
+    monkeypatch.setattr(Database, "user", refuse)
+    with pytest.raises(StoreDown):
+        await store.user("user_1")
+    assert store.is_up
+
+
+async def test_what_is_old_is_forgotten_as_the_hours_pass(url: str) -> None:
+    Database(url, migrating=True).close()
+    clock = [NOW_MS / 1000]
+    async with store_at(url, now=lambda: clock[0], retention_days=lambda: 1) as (store, _):
+        await store.put(arrival("msg_1", "user.created", user()))
+        await store.put(arrival("msg_2", "user.deleted", gone("user_2")))
+        await store.look()
+        clock[0] += 2 * DAY_MS / 1000
+        await store.look()
+        stored = await store.get("msg_1")
+        assert stored is not None
+        assert stored.payload is None
+        clock[0] += 100 * DAY_MS / 1000
+        await store.look()
+        assert await store.get("msg_1") is None
+        assert await store.user("user_2") is None
+        assert await store.user("user_1") == user_row(user(), at=NOW_MS)
