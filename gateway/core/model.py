@@ -127,8 +127,9 @@ class StoreAddress:
     url: str = field(repr=False)
 
     def __str__(self) -> str:
-        before, at, behind = self.url.rpartition("@")
-        return f"{before.partition('//')[0]}//…@{behind}" if at else self.url
+        shown = self.url.partition("?")[0]  # libpq takes a password there too
+        before, at, behind = shown.rpartition("@")
+        return f"{before.partition('//')[0]}//…@{behind}" if at else shown
 
 
 @dataclass(frozen=True, slots=True)

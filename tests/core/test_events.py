@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.events import as_ms, check_instance, member, read_event
+from gateway.core.events import WebhookPolicy, as_ms, check_instance, member, read_event
 from gateway.errors import BadRequest
 
 JSON = st.recursive(
@@ -146,3 +146,16 @@ def test_as_ms(value: Any, ms: int | None) -> None:
 def test_member_gives_objects_only() -> None:
     assert member({"a": {"b": 1}}, "a") == {"b": 1}
     assert member({"a": [1]}, "a") == {}
+
+
+@pytest.mark.parametrize(
+    ("paths", "secrets", "needed"),
+    [((), ("s",), False), (("/in",), (), False), (("/in",), ("s",), True)],
+    ids=["nowhere", "unverifiable", "both"],
+)
+def test_a_store_is_needed_where_something_can_come_in(
+    paths: tuple[str, ...], secrets: tuple[str, ...], needed: bool
+) -> None:
+    policy = WebhookPolicy(paths=paths, secrets=secrets)
+    assert policy.needs_store == needed
+    assert "secrets" not in repr(policy)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.core.model import Endpoint
+from gateway.core.model import Endpoint, StoreAddress
 
 
 @pytest.mark.parametrize(
@@ -12,3 +12,10 @@ from gateway.core.model import Endpoint
 )
 def test_an_endpoint_is_named_by_host_and_port(endpoint: Endpoint, label: str) -> None:
     assert endpoint.label == label
+
+
+def test_a_store_s_address_is_shown_without_its_password():
+    assert str(StoreAddress("sqlite:////data/gateway.db")) == "sqlite:////data/gateway.db"
+    address = StoreAddress("postgresql://gateway:p%40ss@db.internal/gateway?password=hunter2")
+    assert str(address) == "postgresql://…@db.internal/gateway"
+    assert "p%40ss" not in repr(address)
