@@ -125,7 +125,6 @@ async def _another(balancer: Balancer, tried: tuple[Pool, ...], failure: Gateway
         pool = balancer.choose(besides=tried)
     except NoHealthyEndpoint:
         raise failure from None
-    balancer.retried += 1
     if pool in tried and not isinstance(failure, ConnectionWentAway):
         await asyncio.sleep(balancer.pause_s(len(tried)))
     return pool

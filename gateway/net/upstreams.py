@@ -19,8 +19,8 @@ class Balancer:
     """An upstream's endpoints, each with its connections and its standing."""
 
     __slots__ = (
-        "_checks", "_knocking", "_on_event", "_only", "_out", "_rng", "budget", "deadlines", "pools", "retried",
-        "same_host", "upstream",
+        "_checks", "_knocking", "_on_event", "_only", "_out", "_rng", "budget", "deadlines", "pools", "same_host",
+        "upstream",
     )  # fmt: skip
 
     def __init__(
@@ -29,7 +29,6 @@ class Balancer:
     ) -> None:  # fmt: skip
         self.upstream, self.pools = upstream, pools
         self.budget = Budget(upstream.retries)
-        self.retried = 0  # requests that were tried again
         # One head does for all of them (`Outbound.head_for`).
         self.same_host = upstream.preserve_host or len({end.authority for end in upstream.endpoints}) == 1
         self.deadlines, self._on_event, self._rng = deadlines, on_event, rng
@@ -154,9 +153,6 @@ class Upstreams:
     def _sweep(self) -> None:
         for balancer in self._balancers.values():
             balancer.sweep()
-
-    def __iter__(self) -> Any:
-        return iter(self._balancers.values())
 
     def close(self) -> None:
         """Drop every connection to every endpoint."""
