@@ -59,3 +59,8 @@ class Config:
     drain_delay_s: float
     warnings: tuple[Finding, ...]
     source: str  # file name, or "built-in"
+
+    @property
+    def needs_store(self) -> bool:
+        """Whether anything has to be kept."""
+        return self.webhooks.needs_store

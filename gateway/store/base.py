@@ -24,7 +24,7 @@ class Arrival:
 class Stored:
     """A webhook as the inbox has it."""
 
-    seq: int  # grows from one to the next; with several writers not in the order of their commits
+    seq: int  # grows from one to the next, in the order of commits
     svix_id: str
     type: str
     object_id: str | None
@@ -32,6 +32,15 @@ class Stored:
     happened_at: int  # ms, as Clerk says; 0 where it does not
     received_at: int  # ms
     payload: bytes | None  # None once erased
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A row of the directory as it is now, and where its last change stands among all changes."""
+
+    number: int  # grows in the order of commits, over users, organisations and memberships together
+    changed_at: int  # ms, when we learnt of it
+    row: Row
 
 
 class Inbox(Protocol):
@@ -55,6 +64,12 @@ class Directory(Protocol):
 
     async def members(self, org_id: str, *, after: str = "", limit: int = 100) -> tuple[Membership, ...]:
         """Give an organisation's living memberships by id, those behind `after`."""
+
+    async def last_change(self) -> int:
+        """Give the number of the last change."""
+
+    async def changes(self, *, since: int, limit: int = 500) -> tuple[Change, ...]:
+        """Give what changed after change number `since`, in order: each row once, as it is now."""
 
     async def merge(self, rows: Sequence[Row], *, now: int) -> None:
         """Fold rows in, each where it is newer than what is known; `now` in ms."""

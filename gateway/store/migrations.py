@@ -39,6 +39,17 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
             for table in ("users", "organizations", "memberships")
         ),
     ),
+    (
+        "ALTER TABLE gateway_schema ADD COLUMN changes BIGINT NOT NULL DEFAULT 0",
+        *(
+            statement
+            for table in ("users", "organizations", "memberships")
+            for statement in (
+                f"ALTER TABLE gateway_{table} ADD COLUMN change BIGINT NOT NULL DEFAULT 0",
+                f"CREATE INDEX gateway_{table}_change ON gateway_{table} (change)",
+            )
+        ),
+    ),
 )
 LATEST: Final = len(STEPS)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from gateway.core.directory import Membership, Organization, Row, User
 from gateway.errors import StoreDown
-from gateway.store.base import Arrival, Stored
+from gateway.store.base import Arrival, Change, Stored
 from gateway.store.group import GroupCommit
 
 if TYPE_CHECKING:
@@ -134,34 +134,48 @@ class SqlStore:
     def _put(self, arrivals: Sequence[Arrival]) -> Sequence[bool | Exception]:
         return self._open_database().put(arrivals)
 
-    async def merge(self, rows: Sequence[Row], *, now: int) -> None:
-        """Fold rows in, each where it is newer than what is known; `now` in ms."""
-        await self._ask(self._writer, lambda database: database.merge(rows, now=now))
-
     async def get(self, svix_id: str) -> Stored | None:
         """Give a stored webhook."""
-        return await self._ask(self._readers, lambda database: database.get(svix_id))
+        return await self.read(lambda database: database.get(svix_id))
+
+    async def merge(self, rows: Sequence[Row], *, now: int) -> None:
+        """Fold rows in, each where it is newer than what is known; `now` in ms."""
+        await self.write(lambda database: database.directory.merge(rows, now=now))
 
     async def user(self, user_id: str) -> User | None:
         """Give a user."""
-        return await self._ask(self._readers, lambda database: database.user(user_id))
+        return await self.read(lambda database: database.directory.user(user_id))
 
     async def organization(self, org_id: str) -> Organization | None:
         """Give an organisation."""
-        return await self._ask(self._readers, lambda database: database.organization(org_id))
+        return await self.read(lambda database: database.directory.organization(org_id))
 
     async def members(self, org_id: str, *, after: str = "", limit: int = 100) -> tuple[Membership, ...]:
         """Give an organisation's living memberships by id, those behind `after`."""
-        return await self._ask(self._readers, lambda database: database.members(org_id, after=after, limit=limit))
+        return await self.read(lambda database: database.directory.members(org_id, after=after, limit=limit))
+
+    async def last_change(self) -> int:
+        """Give the number of the last change."""
+        return await self.read(lambda database: database.directory.last_change())
+
+    async def changes(self, *, since: int, limit: int = 500) -> tuple[Change, ...]:
+        """Give what changed after change number `since`, in order: each row once, as it is now."""
+        return await self.read(lambda database: database.directory.changes(since=since, limit=limit))
+
+    async def read(self, what: "Callable[[Database], T]") -> T:
+        """Have a thread ask the database, beside the one that writes."""
+        database = self._open_database()
+        return await self._asked(self._readers, lambda: what(database))
+
+    async def write(self, what: "Callable[[Database], T]") -> T:
+        """Have the thread that writes do this, in its turn."""
+        database = self._open_database()
+        return await self._asked(self._writer, lambda: what(database))
 
     def _open_database(self) -> "Database":
         if self._database is None or not self._up:
             raise StoreDown
         return self._database
-
-    async def _ask(self, executor: Executor, what: "Callable[[Database], T]") -> T:
-        database = self._open_database()
-        return await self._asked(executor, lambda: what(database))
 
     async def _asked(self, executor: Executor, what: Callable[[], T]) -> T:
         return await self._answer(asyncio.get_running_loop().run_in_executor(executor, what))

@@ -8,12 +8,14 @@ from typing import Any, Final
 
 import orjson
 from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, MetaData, Table, Text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
 from gateway.core.directory import Membership, Organization, Row, User
 
 METADATA: Final = MetaData()
+INSERTS: Final[Mapping[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
 class Json(TypeDecorator[Mapping[str, Any]]):
@@ -36,7 +38,10 @@ def _text(*names: str) -> list[Column[Any]]:
 
 
 def _row_columns() -> list[Column[Any]]:
-    """Give what every row of the directory has; `changed_at` is when we learnt of it, the other times are Clerk's."""
+    """Give what every row of the directory has; `changed_at` is when we learnt of it, the other times are Clerk's.
+
+    `change` numbers what was learnt, in the order of commits, over all tables together.
+    """
     return [
         Column("id", Text, primary_key=True),
         Column("version", LargeBinary, nullable=False),
@@ -45,6 +50,7 @@ def _row_columns() -> list[Column[Any]]:
         Column("updated_at", BigInteger),
         Column("deleted", Boolean, nullable=False),
         Column("changed_at", BigInteger, nullable=False),
+        Column("change", BigInteger, nullable=False),
     ]
 
 
@@ -75,6 +81,12 @@ SCHEMA: Final = Table(
     METADATA,
     Column("version", BigInteger, nullable=False),
     Column("probed_at", BigInteger, nullable=False),
+    Column("changes", BigInteger, nullable=False),  # the last number given to a change
 )
 # In the order in which they are written, everywhere: then no two writers wait for each other.
 TABLES: Final[Mapping[type[Row], Table]] = {User: USERS, Organization: ORGANIZATIONS, Membership: MEMBERSHIPS}
+
+
+def inserting(table: Table, dialect: str) -> Any:
+    """Give an INSERT into a table, of the kind that can say what to do where the row is there already."""
+    return INSERTS[dialect](table)

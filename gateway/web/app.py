@@ -11,7 +11,7 @@ from gateway.core.admin import AdminPolicy
 from gateway.core.events import WebhookPolicy
 from gateway.core.model import Limits
 from gateway.core.routing import Route
-from gateway.errors import ConfigError, Draining, StoreDown
+from gateway.errors import ConfigError, Draining
 from gateway.net.deadlines import Deadlines
 from gateway.net.tls import Contexts, Reread, reason_of
 from gateway.net.upstreams import Balancer, Upstreams
@@ -24,6 +24,7 @@ from gateway.web.generation import Generation, Generations, changed
 from gateway.web.listener import Listener
 from gateway.web.local import health, own_application
 from gateway.web.rates import MemoryBuckets
+from gateway.web.records import Records
 from gateway.web.reload import Reloads
 from gateway.web.webhooks import webhook_addresses
 
@@ -58,7 +59,7 @@ class Gateway:
         )
         self._now = now
         self._generation: Generation
-        self._store: SqlStore | None = None  # opened once something has to be kept
+        self._records = Records(self.log, webhooks=lambda: self.webhooks, now=now)
         self._own: list[web.AppRunner] = []
         self._acceptor: Acceptor | None = None
         self._admin_acceptor: Acceptor | None = None
@@ -104,8 +105,7 @@ class Gateway:
     @property
     def is_whole(self) -> bool:
         """Whether every upstream can be reached and the store works, as far as is known."""
-        store_up = self._store is None or self._store.is_up
-        return store_up and all(balancer.is_up for balancer in self.balancers.values())
+        return self._records.is_up and all(balancer.is_up for balancer in self.balancers.values())
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -127,9 +127,7 @@ class Gateway:
     @property
     def inbox(self) -> SqlStore:
         """Where webhooks are kept."""
-        if self._store is None:
-            raise StoreDown
-        return self._store
+        return self._records.store
 
     # --- start -------------------------------------------------------------------------------------------------------
 
@@ -153,7 +151,7 @@ class Gateway:
         remedy = "Stop what listens there, or set listen.port (GATEWAY_PORT) to a free port"
         self._acceptor = await self._open(self.listener, config.host, config.port, remedy, tls=tls)
         self._started.set()
-        self._open_store(config)
+        self._records.open(config.store if config.needs_store else None)
         self.log.event(
             "listening", host=config.host, port=self.port, admin_port=self.admin_port, tls=config.tls is not None,
             routes=len(config.routes), source=config.source,
@@ -162,17 +160,6 @@ class Gateway:
     def _warn(self, config: Config) -> None:
         for warning in config.warnings:
             self.log.event("configuration", level="warning", finding=str(warning))
-
-    def _open_store(self, config: Config) -> None:
-        """Begin to open the store where webhooks need it; requests are served meanwhile."""
-        if self._store is None and config.webhooks.needs_store and config.store is not None:
-            self._store = SqlStore(
-                config.store.url,
-                on_event=self.log.event,
-                now=self._now,
-                retention_days=lambda: self.webhooks.retention_days,
-            )
-            self._store.start()
 
     async def _make_listener(self, application: web.Application, deps: Deps, limits: Limits) -> Listener:
         own = web.AppRunner(application, access_log=None)
@@ -241,7 +228,7 @@ class Gateway:
         self.listener.deps, self.listener.limits = new.deps, config.limits
         if self._acceptor is not None:
             self._acceptor.tls = tls
-        self._open_store(config)
+        self._records.open(config.store if config.needs_store else None)
         self._contexts.keep([config.tls, *(route.upstream.tls for route in config.routes)])
         logs = config.logs
         self.log.configure(form=logs.format, level=logs.level, access=logs.access)
@@ -279,8 +266,7 @@ class Gateway:
         for own in self._own:
             await own.cleanup()
         await self._generations.close()
-        if self._store is not None:
-            await self._store.close()
+        await self._records.close()
         self.log.close()
 
     async def wait_stopped(self) -> None:

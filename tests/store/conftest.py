@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.store.database import Database
 from tests.fakes.postgres import Postgres, binaries, running_postgres
 
 
@@ -21,3 +22,10 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'gateway.db'}"
     server: Postgres = request.getfixturevalue("postgres")
     return server.database()
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    opened = Database(url, migrating=True)
+    yield opened
+    opened.close()

@@ -1,7 +1,6 @@
 """The contract of the store, for both databases."""
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,33 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, text
 
-from gateway.core.directory import Membership, Organization, User, fold, row_of, user_row
+from gateway.core.directory import Membership, fold, row_of
 from gateway.errors import StoreDown
 from gateway.store.base import Arrival
-from gateway.store.database import DAY_MS, FORGET_AT_ONCE, Database
+from gateway.store.database import Database
 from gateway.store.engine import Refused
 from gateway.store.tables import INBOX, TABLES
 from tests.fakes.clerk_events import NOW_MS, arrival, event, gone, membership, organization, user
 from tests.fakes.postgres import Postgres
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    opened = Database(url, migrating=True)
-    yield opened
-    opened.close()
-
-
-def payload_of(database: Database, svix_id: str) -> bytes | None:
-    stored = database.get(svix_id)
-    assert stored is not None
-    return stored.payload
-
-
-def count(database: Database, table: str) -> int:
-    return database._read(
-        lambda connection: int(connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
-    )
+from tests.store.rows import count, payload_of
 
 
 def test_a_webhook_is_stored_with_what_it_says(database: Database) -> None:
@@ -47,16 +28,16 @@ def test_a_webhook_is_stored_with_what_it_says(database: Database) -> None:
     assert stored.seq == 1
     assert (stored.type, stored.object_id, stored.user_id) == ("user.created", "user_1", "user_1")
     assert (stored.happened_at, stored.received_at, stored.payload) == (NOW_MS, NOW_MS, came.event.body)
-    assert database.user("user_1") == row_of(came.event)
+    assert database.directory.user("user_1") == row_of(came.event)
     assert database.get("msg_2") is None
-    assert database.user("user_2") is None
+    assert database.directory.user("user_2") is None
 
 
 def test_an_id_that_came_before_changes_nothing(database: Database) -> None:
     database.put([arrival("msg_1", "user.created", user())])
     again = arrival("msg_1", "user.updated", user(updated_at=9000, username="mallory"))
     assert database.put([again]) == [False]
-    known, stored = database.user("user_1"), database.get("msg_1")
+    known, stored = database.directory.user("user_1"), database.get("msg_1")
     assert known is not None
     assert stored is not None
     assert (known.nickname, stored.type) == ("ada", "user.created")
@@ -70,7 +51,7 @@ def test_of_the_same_id_twice_in_a_group_the_first_counts(database: Database) ->
         arrival("msg_2", "user.created", user("user_2")),
     ]
     assert database.put(came) == [True, True, False, False]
-    assert database.user("user_3") is None
+    assert database.directory.user("user_3") is None
     assert database.put([*came, arrival("msg_3", "user.created", user("user_3"))]) == [False] * 4 + [True]
 
 
@@ -90,24 +71,10 @@ def test_private_metadata_is_nowhere(database: Database, tmp_path: Path) -> None
     assert not [path for path in tmp_path.glob("gateway.db*") if b"secret" in path.read_bytes()]
 
 
-def test_every_field_comes_back_as_it_went_in(database: Database) -> None:
-    rows = [
-        row_of(event("user.created", user(banned=True, locked=True, public_metadata={"a": {"b": [1, None, "ü\0"]}}))),
-        row_of(event("organization.created", organization(public_metadata={"x": 1}))),
-        row_of(event("organizationMembership.created", membership())),
-        User("user_2", b"\0" * 33),
-    ]
-    database.merge([row for row in rows if row is not None], now=NOW_MS)
-    assert database.user("user_1") == rows[0]
-    assert database.organization("org_1") == rows[1]
-    assert database.members("org_1", after="", limit=10) == (rows[2],)
-    assert database.user("user_2") == rows[3]
-
-
 def test_values_that_databases_trip_over_are_taken(database: Database) -> None:
     odd = user(username="a\0b", first_name="x" * 5000, external_id="ü" * 1000, updated_at=2**53 - 1, created_at=2**63)
     assert database.put([arrival("msg_1", "user.created", odd, at=2**53 - 1)]) == [True]
-    known = database.user("user_1")
+    known = database.directory.user("user_1")
     assert known is not None
     assert (known.nickname, known.given_name, known.external_id, known.created_at) == ("ab", None, "ü" * 1000, None)
 
@@ -115,7 +82,7 @@ def test_values_that_databases_trip_over_are_taken(database: Database) -> None:
 def test_an_older_event_changes_nothing(database: Database) -> None:
     database.put([arrival("msg_2", "user.updated", user(updated_at=3000, username="new"))])
     database.put([arrival("msg_1", "user.created", user(updated_at=2000, username="old"))])
-    known = database.user("user_1")
+    known = database.directory.user("user_1")
     assert known is not None
     assert known.nickname == "new"
 
@@ -143,41 +110,11 @@ def test_a_deleted_user_is_erased_with_the_payloads(database: Database, deleted_
     came = [deletion, *others] if deleted_first else [*others, deletion]
     for group in [came] if together else [[each] for each in came]:
         database.put(group)
-    assert database.user("user_1") == row_of(deletion.event)
+    assert database.directory.user("user_1") == row_of(deletion.event)
     assert [payload_of(database, f"msg_{number}") for number in (1, 2, 3)] == [None] * 3
     assert payload_of(database, "msg_4") is not None
     assert payload_of(database, "msg_9") == deletion.event.body  # to be passed on: the id and no more
-    assert database.members("org_1", after="", limit=10) == ()
-
-
-def test_a_tombstone_by_hand_erases_as_well(database: Database) -> None:
-    database.put([arrival("msg_1", "user.created", user())])
-    tombstone = row_of(event("user.deleted", gone("user_1")))
-    assert isinstance(tombstone, User)
-    database.merge([tombstone], now=NOW_MS)
-    assert payload_of(database, "msg_1") is None
-
-
-def test_members_come_by_page_and_only_the_living(database: Database) -> None:
-    came = [
-        arrival(f"m{n}", "organizationMembership.created", membership(f"orgmem_{n}", user_id=f"user_{n}"))
-        for n in range(6)
-    ]
-    came += [
-        arrival("m6", "organizationMembership.deleted", membership("orgmem_1", user_id="user_1")),
-        arrival("m7", "user.deleted", gone("user_2")),
-        arrival("m8", "organizationMembership.created", membership("orgmem_8", org_id="org_2")),
-    ]
-    database.put(came)
-
-    def ids(**page: Any) -> list[str]:
-        return [each.id for each in database.members("org_1", **page)]
-
-    assert ids(after="", limit=10) == ["orgmem_0", "orgmem_3", "orgmem_4", "orgmem_5"]
-    assert ids(after="", limit=2) == ["orgmem_0", "orgmem_3"]
-    assert ids(after="orgmem_3", limit=2) == ["orgmem_4", "orgmem_5"]
-    database.put([arrival("m9", "organization.deleted", gone("org_1", "organization"))])
-    assert ids(after="", limit=10) == []
+    assert database.directory.members("org_1", after="", limit=10) == ()
 
 
 VERBS = ["created", "updated", "deleted"]
@@ -204,7 +141,7 @@ def test_any_order_and_grouping_gives_the_rows_that_folding_gives(
     database: Database, events: list[Any], data: st.DataObject
 ) -> None:
     for table in (*TABLES.values(), INBOX):
-        database._write(lambda connection, table=table: connection.execute(delete(table)))  # type: ignore[misc]
+        database.write(lambda connection, table=table: connection.execute(delete(table)))  # type: ignore[misc]
     arrivals = [Arrival(f"msg_{number}", each, NOW_MS) for number, each in enumerate(events)]
     again = data.draw(st.lists(st.sampled_from(arrivals), max_size=5)) if arrivals else []
     shuffled, size = data.draw(st.permutations(arrivals + again)), data.draw(st.integers(1, 5))
@@ -215,79 +152,17 @@ def test_any_order_and_grouping_gives_the_rows_that_folding_gives(
         row: Any = row_of(each)
         rows[row.id] = fold(rows.get(row.id), row)
     for key in ("user_1", "user_2"):
-        assert database.user(key) == rows.get(key)
+        assert database.directory.user(key) == rows.get(key)
     for key in ("org_1", "org_2"):
-        assert database.organization(key) == rows.get(key)
+        assert database.directory.organization(key) == rows.get(key)
     dead = {key for key, row in rows.items() if row.deleted}
     member: Membership | None = rows.get("orgmem_1")
     living = member is not None and not {member.id, member.user_id, member.org_id} & dead
-    assert database.members("org_1", after="", limit=9) == ((member,) if living else ())
+    assert database.directory.members("org_1", after="", limit=9) == ((member,) if living else ())
     assert count(database, "gateway_inbox") == len(events)
     for each in arrivals:
         erased = each.event.user_id in dead and each.event.type != "user.deleted"
         assert (payload_of(database, each.svix_id) is None) == erased
-
-
-# --- what is kept for how long ---------------------------------------------------------------------------------------
-
-
-def forget_all(database: Database, *, now: int, retention_days: int = 30) -> None:
-    while database.forget(now=now, retention_days=retention_days):
-        pass
-
-
-@pytest.mark.parametrize(
-    ("age_days", "retention_days", "left"),
-    [
-        pytest.param(29.9, 30, "payload", id="within"),
-        pytest.param(30.1, 30, None, id="past"),
-        pytest.param(0.1, 0, "id", id="no-payloads-kept"),
-        pytest.param(6.9, 0, "id", id="ids-for-a-week"),
-        pytest.param(7.1, 0, None, id="and-no-longer"),
-        pytest.param(6.9, 3, "id", id="payload-before-id"),
-    ],
-)
-def test_how_long_a_webhook_is_kept(database: Database, age_days: float, retention_days: int, left: str | None) -> None:
-    database.put([arrival("msg_1", "user.created", user())])
-    forget_all(database, now=NOW_MS + int(age_days * DAY_MS), retention_days=retention_days)
-    stored = database.get("msg_1")
-    assert (left is None) == (stored is None)
-    if stored is not None:
-        assert (stored.payload is not None) == (left == "payload")
-    assert database.user("user_1") is not None
-
-
-def test_how_long_a_tombstone_is_kept(database: Database) -> None:
-    database.put([
-        arrival("msg_1", "organizationMembership.created", membership("orgmem_1", user_id="user_1")),
-        arrival("msg_2", "organizationMembership.created", membership("orgmem_2", user_id="user_2", org_id="org_2")),
-        arrival("msg_3", "organizationMembership.deleted", membership("orgmem_3", user_id="user_3", org_id="org_3")),
-        arrival("msg_4", "organizationMembership.created", membership("orgmem_4", user_id="user_4", org_id="org_4")),
-        arrival("msg_5", "user.deleted", gone("user_1")),
-        arrival("msg_6", "organization.deleted", gone("org_2", "organization")),
-    ])  # fmt: skip
-    forget_all(database, now=NOW_MS + 89 * DAY_MS)
-    assert [count(database, table.name) for table in TABLES.values()] == [1, 1, 4]
-    forget_all(database, now=NOW_MS + 91 * DAY_MS)
-    assert [count(database, table.name) for table in TABLES.values()] == [0, 0, 1]
-    assert len(database.members("org_4", after="", limit=9)) == 1
-
-
-def test_much_is_forgotten_in_steps(database: Database) -> None:
-    many = FORGET_AT_ONCE + 1
-    database.put([arrival(f"msg_{number}", "x.y", {}) for number in range(many)])
-    assert database.forget(now=NOW_MS + 31 * DAY_MS, retention_days=30)
-    assert count(database, "gateway_inbox") == 1
-    forget_all(database, now=NOW_MS + 31 * DAY_MS)
-    assert count(database, "gateway_inbox") == 0
-
-
-def test_forgetting_erases_what_two_writers_missed(database: Database) -> None:
-    database.put([arrival("msg_1", "user.deleted", gone("user_1"))])
-    database.put([arrival("msg_2", "session.created", {"user_id": "user_2"})])
-    database._write(lambda connection: connection.execute(text("UPDATE gateway_inbox SET user_id = 'user_1'")))
-    database.forget(now=NOW_MS, retention_days=30)
-    assert payload_of(database, "msg_2") is None
 
 
 # --- several writers, and what goes wrong ----------------------------------------------------------------------------
@@ -319,7 +194,7 @@ def test_writers_in_several_threads_and_connections_lose_nothing(database: Datab
     assert not faults
     assert count(database, "gateway_inbox") == 40
     for key in range(5):
-        known = database.user(f"user_{key}")
+        known = database.directory.user(f"user_{key}")
         assert known is not None
         assert known.nickname == f"name{35 + key}"
 
@@ -330,7 +205,7 @@ def test_a_webhook_the_database_refuses_takes_no_other_along(database: Database)
                      BEGIN SELECT RAISE(ABORT, 'no'); END""",
         "postgresql": "ALTER TABLE gateway_inbox ADD CONSTRAINT trap CHECK (svix_id <> 'bad')",
     }
-    database._write(lambda connection: connection.execute(text(trap[connection.dialect.name])))
+    database.write(lambda connection: connection.execute(text(trap[connection.dialect.name])))
     results = database.put([arrival(name, "x.y", {}) for name in ("good", "bad", "better")])
     assert results[0] is True
     assert isinstance(results[1], Refused)
@@ -338,7 +213,7 @@ def test_a_webhook_the_database_refuses_takes_no_other_along(database: Database)
 
 
 def test_a_later_gateway_s_schema_is_left_alone(database: Database, url: str) -> None:
-    database._write(lambda connection: connection.execute(text("UPDATE gateway_schema SET version = 99")))
+    database.write(lambda connection: connection.execute(text("UPDATE gateway_schema SET version = 99")))
     for migrating in (True, False):
         with pytest.raises(StoreDown) as down:
             Database(url, migrating=migrating)
@@ -357,15 +232,4 @@ def test_a_shared_database_is_migrated_by_hand_only(postgres: Postgres) -> None:
 def test_probing(database: Database) -> None:
     database.probe(now=7, writing=False)
     database.probe(now=7, writing=True)
-    assert database._read(lambda c: c.execute(text("SELECT probed_at FROM gateway_schema")).scalar_one()) == 7
-
-
-def test_rows_of_the_same_user_in_one_merge(database: Database) -> None:
-    rows = [user_row(user(updated_at=when, username=name), at=0) for when, name in ((3, "new"), (1, "old"), (2, "mid"))]
-    database.merge([row for row in rows if row is not None], now=0)
-    known = database.user("user_1")
-    assert known is not None
-    assert known.nickname == "new"
-    database.merge([], now=0)
-    database.merge([Organization("org_1", b"\0")], now=0)
-    assert database.organization("org_1") == Organization("org_1", b"\0")
+    assert database.read(lambda c: c.execute(text("SELECT probed_at FROM gateway_schema")).scalar_one()) == 7

@@ -62,7 +62,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     with database._engine.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
     with pytest.raises(StoreDown) as down:
-        database._write(lambda c: [
+        database.write(lambda c: [
             c.exec_driver_sql(f"PRAGMA max_page_count = {pages}"),
             c.exec_driver_sql("CREATE TABLE much (x)"),
             c.exec_driver_sql("INSERT INTO much VALUES (zeroblob(1000000))"),
@@ -116,7 +116,7 @@ def test_a_fault_s_words_hold_no_values(postgres: Postgres) -> None:
     create = "CREATE TABLE t (email TEXT UNIQUE)"
     insert = "INSERT INTO t VALUES (:email)"
     with pytest.raises(Refused) as refused:
-        database._write(lambda c: [
+        database.write(lambda c: [
             c.execute(text(create)), c.execute(text(insert), {"email": "ada@example.com"}),
             c.execute(text(insert), {"email": "ada@example.com"}),
         ])  # fmt: skip

@@ -59,7 +59,7 @@ async def test_nothing_acknowledged_is_lost_when_the_gateway_is_killed(url: str,
     newest: dict[str, int] = {}
     for number in acknowledged.values():
         newest[f"user_{number % 50}"] = max(number, newest.get(f"user_{number % 50}", 0))
-    rows = {key: database.user(key) for key in newest}
+    rows = {key: database.directory.user(key) for key in newest}
     database.close()
     assert not lost
     assert len(acknowledged) >= KILLS * SENDERS

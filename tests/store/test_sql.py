@@ -14,7 +14,8 @@ from gateway.core.directory import row_of, user_row
 from gateway.errors import StoreDown
 from gateway.store import sql
 from gateway.store.base import Directory, Inbox
-from gateway.store.database import DAY_MS, Database
+from gateway.store.database import Database
+from gateway.store.retention import DAY_MS
 from gateway.store.sql import SqlStore
 from tests.fakes.clerk_events import NOW_MS, arrival, event, gone, membership, organization, user
 from tests.fakes.postgres import Postgres
@@ -197,9 +198,9 @@ async def test_what_the_database_refuses_does_not_mean_that_it_is_down(
     def refuse(*_: Any) -> Any:
         raise Refused(detail="no")
 
-    monkeypatch.setattr(Database, "user", refuse)
+    monkeypatch.setattr(Database, "get", refuse)
     with pytest.raises(StoreDown):
-        await store.user("user_1")
+        await store.get("msg_1")
     assert store.is_up
 
 

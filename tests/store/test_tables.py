@@ -10,7 +10,10 @@ from gateway.store.tables import INBOX, METADATA, TABLES, Json
 
 @pytest.mark.parametrize("kind", TABLES)
 def test_a_row_s_fields_are_its_table_s_columns(kind: type[Row]) -> None:
-    assert {column.name for column in TABLES[kind].columns} == {field.name for field in fields(kind)} | {"changed_at"}
+    assert {column.name for column in TABLES[kind].columns} == {field.name for field in fields(kind)} | {
+        "changed_at",
+        "change",
+    }
 
 
 def test_a_stored_webhook_is_its_table_s_row() -> None:

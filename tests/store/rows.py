@@ -1,0 +1,13 @@
+from sqlalchemy import text
+
+from gateway.store.database import Database
+
+
+def payload_of(database: Database, svix_id: str) -> bytes | None:
+    stored = database.get(svix_id)
+    assert stored is not None
+    return stored.payload
+
+
+def count(database: Database, table: str) -> int:
+    return database.read(lambda connection: int(connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()))
