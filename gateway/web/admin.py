@@ -14,6 +14,7 @@ from gateway.core.headers import FieldRules
 from gateway.core.identity import IdentityPolicy
 from gateway.core.model import Limits
 from gateway.core.routing import RouteTable
+from gateway.web.admin_directory import Listed, directory_addresses
 from gateway.web.admin_routes import Routed, route_addresses
 from gateway.web.deps import Deps
 from gateway.web.local import Address, Handler, Serving, health, own_application
@@ -26,7 +27,7 @@ LIMITS: Final = Limits(
 OPEN: Final = frozenset({"/healthz", "/readyz"})  # on loopback
 
 
-class Operated(Serving, Routed, Protocol):
+class Operated(Serving, Routed, Listed, Protocol):
     """The gateway as its operators see it (`web.app`)."""
 
     @property
@@ -64,6 +65,7 @@ def _table(gateway: Operated) -> tuple[Address, ...]:
     return (
         *health(gateway),
         *route_addresses(gateway),
+        *directory_addresses(gateway),
     )
 
 
