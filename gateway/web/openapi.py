@@ -63,10 +63,10 @@ def _operation(path: str, operation: Operation) -> dict[str, Any]:
     parameters = [_ref("parameters", name) for name in names]
     answers: dict[str, Any] = {"200": {"description": "OK", "content": _json(_ref("schemas", operation.answer))}}
     if operation.tagged:
-        parameters.append(_ref("parameters", hdrs.IF_NONE_MATCH))
+        parameters.append(_ref("parameters", "If-None-Match"))
         tag = {"schema": {"type": "string"}, "description": "of exactly these bytes"}
-        answers["200"]["headers"] = {hdrs.ETAG: tag}
-        answers["304"] = {"description": "The client has it already", "headers": {hdrs.ETAG: tag}}
+        answers["200"]["headers"] = {"ETag": tag}
+        answers["304"] = {"description": "The client has it already", "headers": {"ETag": tag}}
     for status in sorted({401, 403, *operation.refusals}):
         answers[str(status)] = _ref("responses", str(status))
     if operation.body is not None:
