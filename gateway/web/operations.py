@@ -44,6 +44,20 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
     ("GET", "/v1/changes"): _directory(
         "list_changes", "What changed since, each thing once and as it is now", "ChangeList", "since", *PAGE
     ),
+    ("POST", "/v1/users/{id}/revoke"): Operation(
+        "revoke_user", "Refuse every token a user has got so far, end sockets and streams", "Revoked", (), (400, 503)
+    ),
+    ("POST", "/v1/sessions/{id}/revoke"): Operation(
+        "revoke_session", "Refuse every token of a session, end its sockets and streams", "Revoked", ("clerk",),
+        (400, 503), body="RevokeSession",
+    ),
+    ("GET", "/v1/webhooks"): Operation("list_webhooks", "Stored webhooks", "WebhookList", PAGE, (400, 503)),
+    ("GET", "/v1/webhooks/{id}"): Operation(
+        "get_webhook", "A stored webhook and its deliveries", "Webhook", (), (400, 404, 503)
+    ),
+    ("POST", "/v1/webhooks/{id}/replay"): Operation(
+        "replay_webhook", "Deliver a stored webhook again", "Replayed", (), (400, 404, 503)
+    ),
 }  # fmt: skip
 
 PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -65,6 +79,11 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": "The `last` of the answer before; 0 for everything",
         "schema": {"type": "integer", "minimum": 0, "default": 0},
     },
+    "clerk": {
+        "in": "query",
+        "description": "Whether Clerk is to end the session too, for which clerk.secret_key is needed",
+        "schema": {"type": "boolean", "default": False},
+    },
     "If-None-Match": {"in": "header", "description": "The ETag of the answer before", "schema": {"type": "string"}},
 }
 
@@ -73,7 +92,7 @@ REFUSALS: Final[Mapping[int, str]] = {
     401: "Without the admin token",
     403: "From another site, or by a name that is not this machine's",
     404: "Unknown, or deleted: then with `deleted`",
-    503: "`store_unavailable`: the directory cannot be asked now; `draining`, `keys_unavailable`",
+    503: "Not now: `store_unavailable`, `clerk_unavailable`, `keys_unavailable`, `draining`",
 }
 
 
@@ -117,6 +136,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
             "deleted": {"const": True, "description": "It was there, and is no more"},
             "last": {"type": "integer", "description": "The last change there is: another directory, begin with 0"},
             "findings": several("Finding"),
+            "streams_closed": {"type": "integer", "description": "Revoked here, but not where nothing was stored"},
         },
     ),
     "Finding": shape(
@@ -162,4 +182,9 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
     "ChangeList": listed(
         "Change", "Ask again with `since` = `last`: at once while there is a `next_cursor`, else later", last="integer"
     ),
+    "Revoked": shape(status={"const": "revoked"}, streams_closed="integer"),
+    "RevokeSession": shape(maybe={"clerk": "boolean"}),
+    "Webhook": {"type": "object"},
+    "WebhookList": listed("Webhook"),
+    "Replayed": {"type": "object"},
 }  # fmt: skip
