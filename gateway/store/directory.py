@@ -83,9 +83,12 @@ class DirectoryTables:
 
         def read(connection: Connection) -> list[Change]:
             found = []
+            # What is committed while the tables are read one by one is for the next time: of two changes only the
+            # later one might be seen.
+            last = connection.execute(select(SCHEMA.c.changes)).scalar_one()
             for kind, table in TABLES.items():
-                query = select(table).where(table.c.change > since).order_by(table.c.change).limit(limit)
-                rows = connection.execute(query).mappings()
+                new = table.c.change > since, table.c.change <= last
+                rows = connection.execute(select(table).where(*new).order_by(table.c.change).limit(limit)).mappings()
                 found += [Change(each["change"], each["changed_at"], row_from(kind, each)) for each in rows]
             return sorted(found, key=lambda change: change.number)[:limit]
 

@@ -128,3 +128,22 @@ def test_a_list_reads_no_more_rows_than_it_gives(database: Database, asked: dict
     assert "TEMP B-TREE" not in told
     for name in asked:
         assert f"gateway_users_{name.removesuffix('_id')}" in told
+
+
+def test_no_change_is_overtaken_by_one_that_was_committed_while_it_was_looked_for(database: Database) -> None:
+    """PostgreSQL gives each statement what is committed by then: a later table is seen later than an earlier one."""
+    database.put([arrival("m1", "user.created", user("user_1"))])
+    news = [
+        arrival("m2", "user.created", user("user_2")),
+        arrival("m3", "organizationMembership.created", membership()),
+    ]
+
+    def commit(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "FROM gateway_users" in statement and news:
+            database.put([news.pop(0), news.pop(0)])
+
+    sqlalchemy.event.listen(database._engine, "after_cursor_execute", commit)
+    told = [change.number for change in database.directory.changes(since=0, limit=9)]
+    assert not news
+    told += [change.number for change in database.directory.changes(since=told[-1], limit=9)]
+    assert told == [1, 2, 3]
