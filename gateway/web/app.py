@@ -114,6 +114,11 @@ class Gateway:
         """The routes in force."""
         return self._generation.config.routes
 
+    @property
+    def directory(self) -> SqlStore:
+        """The users, organisations and memberships that are known."""
+        return self._records.store
+
     # --- as its webhook endpoint sees it (`web.webhooks`) ------------------------------------------------------------
 
     @property
