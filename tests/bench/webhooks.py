@@ -112,7 +112,7 @@ def _accepted(stage: Stage, proxy: str, url: str, *, a_second: int) -> Sample:
         spent = cpu_s(process.pid)
         took = _send(stage, process, counted)
         spent = cpu_s(process.pid) - spent
-    _check_kept(url, 1 + warm_up.count + counted.count)
+    check_kept(url, 1 + warm_up.count + counted.count)
     return Sample(MICRO * spent / counted.count, per_s=counted.count / took)
 
 
@@ -125,7 +125,7 @@ def _send(stage: Stage, process: Process, sent: _Sent) -> float:
     return answered.took_s
 
 
-def _check_kept(url: str, count: int) -> None:
+def check_kept(url: str, count: int) -> None:
     """Check that so many webhooks are in the inbox, and their users in the directory. Raises BenchError."""
     webhooks, users = count_webhooks(url), count_users(url)
     if (webhooks, users) != (count, count):
