@@ -6,6 +6,7 @@ second cursor has to survive a crash. One code path for SQLite and PostgreSQL; r
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import compress
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select, text, update
@@ -13,11 +14,13 @@ from sqlalchemy import Connection, select, text, update
 from gateway.core.directory import row_of
 from gateway.errors import StoreDown
 from gateway.store.base import Arrival, Stored
+from gateway.store.deliveries import DeliveryTables, add
 from gateway.store.directory import DirectoryTables, erase, next_change
 from gateway.store.engine import WRITES, FileWatch, Refused, is_deadlock, open_engine, told
 from gateway.store.migrations import LATEST, check_version, migrate, version_of
 from gateway.store.retention import forget
 from gateway.store.tables import INBOX, SCHEMA, inserting
+from gateway.store.webhooks import WebhookTables
 
 T = TypeVar("T")
 
@@ -34,6 +37,8 @@ class Database:
         )
         self._file = FileWatch(str(self._engine.url.database)) if is_sqlite else None
         self.directory = DirectoryTables(self.read, self.write, dialect=dialect)
+        self.deliveries = DeliveryTables(self.read, self.write)
+        self.webhooks = WebhookTables(self.read, self.write)
         try:
             if is_sqlite if migrating is None else migrating:
                 self.migrated = self.write(migrate)
@@ -108,7 +113,9 @@ class Database:
         now = max((arrival.received_at for arrival in fresh), default=0)
         self.directory.merge_in(connection, rows, now=now)
         erase(connection, {arrival.event.user_id for arrival in fresh if arrival.event.user_id})
-        return [arrival.svix_id in new and first[arrival.svix_id] is arrival for arrival in arrivals]
+        is_new = [arrival.svix_id in new and first[arrival.svix_id] is arrival for arrival in arrivals]
+        add(connection, compress(arrivals, is_new))  # in the order in which they came
+        return is_new
 
     def get(self, svix_id: str) -> Stored | None:
         """Give a stored webhook."""

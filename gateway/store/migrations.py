@@ -50,6 +50,16 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
             )
         ),
     ),
+    (
+        """CREATE TABLE gateway_deliveries (seq {sequence}, svix_id TEXT NOT NULL, upstream TEXT NOT NULL,
+            lane TEXT NOT NULL, state TEXT NOT NULL, attempts BIGINT NOT NULL, since BIGINT NOT NULL, due_at BIGINT,
+            claimed_until BIGINT NOT NULL, last_at BIGINT, last_status BIGINT, last_error TEXT,
+            UNIQUE (svix_id, upstream))""",
+        "CREATE INDEX gateway_deliveries_lane ON gateway_deliveries (upstream, lane, seq) WHERE state = 'waiting'",
+        """CREATE INDEX gateway_deliveries_due ON gateway_deliveries (upstream, due_at)
+            WHERE state = 'waiting' AND due_at IS NOT NULL""",
+        "CREATE INDEX gateway_deliveries_dead ON gateway_deliveries (seq) WHERE state = 'dead'",
+    ),
 )
 LATEST: Final = len(STEPS)
 

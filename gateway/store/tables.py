@@ -76,6 +76,22 @@ USERS: Final = Table(
 )
 ORGANIZATIONS: Final = Table("gateway_organizations", METADATA, *_row_columns(), *_text("name", "slug", "picture"))
 MEMBERSHIPS: Final = Table("gateway_memberships", METADATA, *_row_columns(), *_text("org_id", "user_id", "role"))
+DELIVERIES: Final = Table(
+    "gateway_deliveries",
+    METADATA,
+    Column("seq", BigInteger, primary_key=True, autoincrement=True),  # their order, within a lane
+    Column("svix_id", Text, nullable=False),
+    Column("upstream", Text, nullable=False),
+    Column("lane", Text, nullable=False),
+    Column("state", Text, nullable=False),  # core.delivery
+    Column("attempts", BigInteger, nullable=False),
+    Column("since", BigInteger, nullable=False),  # when it began to wait
+    Column("due_at", BigInteger),  # of the first that waits in its lane; None: it waits behind that one, or is over
+    Column("claimed_until", BigInteger, nullable=False),  # until then somebody is at it
+    Column("last_at", BigInteger),
+    Column("last_status", BigInteger),
+    *_text("last_error"),
+)
 SCHEMA: Final = Table(
     "gateway_schema",
     METADATA,

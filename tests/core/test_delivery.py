@@ -65,7 +65,9 @@ def test_patterns_there_are(pattern: str) -> None:
     assert PATTERN.fullmatch(pattern)
 
 
-@pytest.mark.parametrize("pattern", ["", "user*", "*.created", "user.*.x", "user..x", ".user", "user.", "**", "u ser", "usér"])
+@pytest.mark.parametrize(
+    "pattern", ["", "user*", "*.created", "user.*.x", "user..x", ".user", "user.", "**", "u ser", "usér"]
+)
 def test_patterns_there_are_not(pattern: str) -> None:
     assert not PATTERN.fullmatch(pattern)
 
