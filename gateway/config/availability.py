@@ -52,7 +52,6 @@ UNBUILT = (
     Unbuilt("clerk.domain", "satellite domains are", is_off),
     Unbuilt("clerk.handshake", "Clerk's handshake is", is_off),
     Unbuilt("clerk.sign_in_url", "sending documents to the sign-in page is", is_off),
-    Unbuilt("upstreams.*.webhooks", "deliveries of webhooks are", is_off),
     Unbuilt("routes.*.token", "machine tokens are", _only_tokens),
     Unbuilt("routes.*.issuer", "several issuers are", is_off),
     Unbuilt("routes.*.require.scope", "machine tokens, which alone have scopes, are", is_off),

@@ -7,6 +7,7 @@ from gateway.config.findings import Finding
 from gateway.core.admin import AdminPolicy
 from gateway.core.cors import CorsPolicy
 from gateway.core.credentials import CredentialPolicy
+from gateway.core.delivery import Subscription
 from gateway.core.events import WebhookPolicy
 from gateway.core.forwarding import Network
 from gateway.core.identity import IdentityPolicy
@@ -54,6 +55,7 @@ class Config:
     limits: Limits
     store: StoreAddress | None  # opened only where webhooks need it
     webhooks: WebhookPolicy
+    subscriptions: tuple[Subscription, ...]  # the upstreams that events are delivered to
     logs: LogPolicy
     drain_s: float
     drain_delay_s: float

@@ -71,6 +71,9 @@ _SETTLE: Final = (
         last_at=bindparam("at"), last_status=bindparam("status"), last_error=bindparam("error"),
     )
 )  # fmt: skip
+_GIVE_BACK: Final = (
+    update(D).where(D.c.seq == bindparam("of"), D.c.claimed_until == bindparam("until")).values(claimed_until=0)
+)
 _NEXT: Final = (
     select(func.min(OTHER.c.seq))
     .where(OTHER.c.upstream == bindparam("to"), OTHER.c.lane == bindparam("in_lane"), waiting(OTHER))
@@ -142,16 +145,24 @@ class DeliveryTables:
         self._read, self._write = read, write
 
     def turn(
-        self, settled: Sequence[Settled], *, room: Mapping[str, int], revived: Collection[str], now: int
+        self,
+        settled: Sequence[Settled],
+        *,
+        given_back: Sequence[Claimed] = (),
+        revived: Collection[str] = (),
+        room: Mapping[str, int],
+        now: int,
     ) -> list[Claimed]:
         """Write down what became of attempts, and claim as many as each upstream has room for, all in one commit.
 
-        What waits for an upstream that is in `revived` because nobody was there becomes due.
+        What was `given_back` is due as before; what found nobody at an upstream that has `revived` is due at once.
         """
 
         def write(connection: Connection) -> list[Claimed]:
             next_change(connection, 0)
             _settle(connection, settled)
+            if given_back:
+                connection.execute(_GIVE_BACK, [{"of": each.seq, "until": each.until} for each in given_back])
             for upstream in revived:
                 connection.execute(_REVIVE, {"to": upstream, "now": now})
             return [
@@ -165,17 +176,6 @@ class DeliveryTables:
         """Say whether anything could be claimed."""
         asked = {"those": sorted(upstreams), "now": now}
         return bool(self._read(lambda connection: connection.execute(_IS_DUE, asked).scalar_one()))
-
-    def release(self, claims: Sequence[Claimed]) -> None:
-        """Give back what was claimed and not attempted."""
-
-        def write(connection: Connection) -> None:
-            next_change(connection, 0)
-            for each in claims:
-                held = D.c.seq == each.seq, D.c.claimed_until == each.until
-                connection.execute(update(D).where(*held).values(claimed_until=0))
-
-        self._write(write)
 
     def expire(self, served: Collection[str], *, now: int) -> int:
         """Give up some of what has been due for days at upstreams that are not among these; say how many."""

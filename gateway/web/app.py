@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway.config import Config, Finding
 from gateway.core.admin import AdminPolicy
+from gateway.core.delivery import subscribers
 from gateway.core.events import WebhookPolicy
 from gateway.core.model import Limits
 from gateway.core.routing import Route
@@ -15,6 +16,7 @@ from gateway.errors import ConfigError, Draining
 from gateway.net.deadlines import Deadlines
 from gateway.net.tls import Contexts, Reread, reason_of
 from gateway.net.upstreams import Balancer, Upstreams
+from gateway.store.base import Arrival
 from gateway.store.sql import SqlStore
 from gateway.telemetry import LineWriter, Log, standard_output
 from gateway.web.accept import Acceptor, listen
@@ -59,7 +61,7 @@ class Gateway:
         )
         self._now = now
         self._generation: Generation
-        self._records = Records(self.log, webhooks=lambda: self.webhooks, now=now)
+        self._records = Records(self.log, self._contexts, webhooks=lambda: self.webhooks, now=now)
         self._own: list[web.AppRunner] = []
         self._acceptor: Acceptor | None = None
         self._admin_acceptor: Acceptor | None = None
@@ -129,6 +131,14 @@ class Gateway:
         """Where webhooks are kept."""
         return self._records.store
 
+    def subscribers(self, kind: str) -> tuple[str, ...]:
+        """Name the upstreams that events of a type are delivered to."""
+        return subscribers(self._generation.config.subscriptions, kind)
+
+    def arrived(self, arrival: Arrival) -> None:
+        """Take it that a webhook that is new has been stored."""
+        self._records.arrived(arrival)
+
     # --- start -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -151,7 +161,7 @@ class Gateway:
         remedy = "Stop what listens there, or set listen.port (GATEWAY_PORT) to a free port"
         self._acceptor = await self._open(self.listener, config.host, config.port, remedy, tls=tls)
         self._started.set()
-        self._records.open(config.store if config.needs_store else None)
+        self._records.open(config.store if config.needs_store else None, config.subscriptions)
         self.log.event(
             "listening", host=config.host, port=self.port, admin_port=self.admin_port, tls=config.tls is not None,
             routes=len(config.routes), source=config.source,
@@ -228,8 +238,9 @@ class Gateway:
         self.listener.deps, self.listener.limits = new.deps, config.limits
         if self._acceptor is not None:
             self._acceptor.tls = tls
-        self._records.open(config.store if config.needs_store else None)
-        self._contexts.keep([config.tls, *(route.upstream.tls for route in config.routes)])
+        self._records.open(config.store if config.needs_store else None, config.subscriptions)
+        upstreams = [*(route.upstream for route in config.routes), *(each.upstream for each in config.subscriptions)]
+        self._contexts.keep([config.tls, *(upstream.tls for upstream in upstreams)])
         logs = config.logs
         self.log.configure(form=logs.format, level=logs.level, access=logs.access)
 

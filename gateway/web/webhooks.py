@@ -42,6 +42,12 @@ class Receiving(Protocol):
     def inbox(self) -> Inbox:
         """Where they are kept. Raises StoreDown where there is nothing."""
 
+    def subscribers(self, kind: str) -> tuple[str, ...]:
+        """Name the upstreams that events of a type are delivered to."""
+
+    def arrived(self, arrival: Arrival) -> None:
+        """Take it that a webhook that is new has been stored."""
+
 
 class Signed(NamedTuple):
     """What a sender says beside the body."""
@@ -83,8 +89,11 @@ class Receiver:
         await self._verifier.check(policy.secrets, signed, body)  # 400
         event = read_event(body, keep_private=policy.private_metadata)  # 400
         check_instance(event, self._gateway.instances)  # 400
-        arrival = Arrival(signed.svix_id, event, int(self._now() * 1000))
+        wanted = self._gateway.subscribers(event.type)
+        arrival = Arrival(signed.svix_id, event, int(self._now() * 1000), wanted)
         new = await self._gateway.inbox.put(arrival)  # 503 store_unavailable
+        if new:
+            self._gateway.arrived(arrival)
         return web.json_response({"status": "stored" if new else "repeated"})
 
     def _admit(self, request: web.Request) -> WebhookPolicy:

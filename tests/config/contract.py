@@ -113,7 +113,6 @@ ASKING = (
     ("clerk.handshake", "true"),
     ("clerk.sign_in_url", "https://accounts.example.com/sign-in"),
     ("clerk.machine_verify_per_s", "5"),
-    ("upstreams.api.webhooks", '{events: ["user.*"], secret: whsec_abcdefgh}'),
     ("routes.0.token", "api_key"),
     ("routes.0.token", "m2m"),
     ("routes.0.token", "oauth"),

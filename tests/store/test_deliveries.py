@@ -33,7 +33,7 @@ def _to(each: Any, upstreams: tuple[str, ...]) -> Any:
 
 
 def claim(database: Database, *, now: int = NOW_MS, most: int = 10, to: Iterable[str] = API) -> list[Claimed]:
-    return database.deliveries.turn((), room=dict.fromkeys(to, most), revived=(), now=now)
+    return database.deliveries.turn((), room=dict.fromkeys(to, most), now=now)
 
 
 def settle(database: Database, *outcomes: Settled, now: int = NOW_MS, revived: Iterable[str] = ()) -> None:
@@ -104,9 +104,9 @@ def test_a_failure_counts_for_whose_turn_it_was_and_a_success_for_everybody(data
 def test_what_is_given_back_is_due_at_once(database: Database) -> None:
     put(database, "msg_1")
     (claimed,) = claim(database)
-    database.deliveries.release([claimed])
+    database.deliveries.turn((), given_back=[claimed], room={}, now=NOW_MS)
     (again,) = claim(database, now=NOW_MS + 1)
-    database.deliveries.release([claimed])  # no longer its own
+    database.deliveries.turn((), given_back=[claimed], room={}, now=NOW_MS)  # no longer its own
     assert claim(database, now=NOW_MS + 2) == []
     assert again.attempts == 0
 
