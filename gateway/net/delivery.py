@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from gateway.core.delivery import DEAD, DONE, ERASED, WAITING, Answer, Subscription, Verdict, is_away, judge
+from gateway.core.delivery import DEAD, DONE, ERASED, WAITING, Answer, Subscription, Verdict, is_away, is_wanted, judge
 from gateway.errors import StoreDown
 from gateway.net.sender import Sender
 from gateway.net.tls import Contexts
@@ -65,7 +65,7 @@ class Deliveries:
         self._under_way: dict[asyncio.Task[None], Claimed] = {}
         self._settled: list[Settled] = []
         self._given_back: list[Claimed] = []
-        self._news = asyncio.Event()
+        self._news, self._stopping = asyncio.Event(), asyncio.Event()
         self._expired_at = float("-inf")
         self._running: asyncio.Task[None] | None = None
 
@@ -84,19 +84,25 @@ class Deliveries:
             self._give_back(outlet)
         self.wake()
 
+    def stored(self, kind: str) -> None:
+        """Take it that an event of this type has just been stored."""
+        if any(is_wanted(outlet.subscription.events, kind) for outlet in self._outlets.values()):
+            self.wake()
+
     def wake(self) -> None:
         """Look at once whether something is due."""
         self._news.set()
 
     async def close(self) -> None:
         """Let what is under way finish, for a moment, and leave the rest to the next start."""
+        self._stopping.set()
+        self.use(())
         if self._running is not None:
+            # Not in the midst of a commit: what it claims has to be given back.
+            await asyncio.wait((self._running,), timeout=FAREWELL_S)
             self._running.cancel()
             with suppress(asyncio.CancelledError):
                 await self._running
-        for outlet in self._outlets.values():
-            self._give_back(outlet)
-        self._outlets = {}
         tasks = dict(self._under_way)
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=FAREWELL_S)
@@ -116,14 +122,14 @@ class Deliveries:
     # --- with the store ----------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopping.is_set():
             try:
                 await self._work()
             except StoreDown:
-                await asyncio.sleep(DOWN_S)  # outcomes are kept meanwhile
+                await _within(DOWN_S, self._stopping)  # outcomes are kept meanwhile
             except Exception as error:  # a fault of our own must not end deliveries for good
                 self._on_event("deliveries_failed", level="error", exc_info=error)
-                await asyncio.sleep(LOOK_S)
+                await _within(LOOK_S, self._stopping)
 
     async def _work(self) -> None:
         """Take a turn if there is something to write or to claim, then wait for news."""
@@ -138,8 +144,8 @@ class Deliveries:
                 raise
             self._take(claims)
             await asyncio.sleep(TURN_S)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._news.wait(), LOOK_S if self._outlets else EXPIRE_S)
+        if not self._stopping.is_set():
+            await _within(LOOK_S if self._outlets else EXPIRE_S, self._news)
 
     async def _turn(self, *, room: Mapping[str, int]) -> list[Claimed]:
         """Write down what became of attempts, and claim more, in one commit."""
@@ -231,3 +237,9 @@ class Deliveries:
             "status": answer.status, "error": answer.error, "again_in_s": again,
         }  # fmt: skip
         self._on_event(event, level=level, **{name: value for name, value in fields.items() if value is not None})
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    """Wait so long, unless this happens before."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)

@@ -9,14 +9,13 @@ from aiohttp import web
 from gateway.config import Config, Finding
 from gateway.core.admin import AdminPolicy
 from gateway.core.delivery import subscribers
-from gateway.core.events import WebhookPolicy
+from gateway.core.events import Event, WebhookPolicy
 from gateway.core.model import Limits
 from gateway.core.routing import Route
 from gateway.errors import ConfigError, Draining
 from gateway.net.deadlines import Deadlines
 from gateway.net.tls import Contexts, Reread, reason_of
 from gateway.net.upstreams import Balancer, Upstreams
-from gateway.store.base import Arrival
 from gateway.store.sql import SqlStore
 from gateway.telemetry import LineWriter, Log, standard_output
 from gateway.web.accept import Acceptor, listen
@@ -59,9 +58,15 @@ class Gateway:
         self._generations = Generations(
             self._upstreams, self._buckets, self.log, now=now, monotonic=monotonic, first_keys_s=first_keys_s
         )
+        self._records = Records(
+            self.log,
+            self._contexts,
+            webhooks=lambda: self.webhooks,
+            now=now,
+            changed=lambda user: self._generations.forget(user=user),
+        )
         self._now = now
         self._generation: Generation
-        self._records = Records(self.log, self._contexts, webhooks=lambda: self.webhooks, now=now)
         self._own: list[web.AppRunner] = []
         self._acceptor: Acceptor | None = None
         self._admin_acceptor: Acceptor | None = None
@@ -135,9 +140,9 @@ class Gateway:
         """Name the upstreams that events of a type are delivered to."""
         return subscribers(self._generation.config.subscriptions, kind)
 
-    def arrived(self, arrival: Arrival) -> None:
-        """Take it that a webhook that is new has been stored."""
-        self._records.arrived(arrival)
+    def learn(self, event: Event) -> None:
+        """Take up what a webhook says that has just been stored."""
+        self._records.learn(event)
 
     # --- start -------------------------------------------------------------------------------------------------------
 
@@ -145,7 +150,8 @@ class Gateway:
         """Fetch the first keys, then listen. Raises `accept.CannotListen`."""
         config = self._config
         self._warn(config)
-        self._generation = await self._generations.first(config)
+        self._records.open(config.store if config.needs_store else None)
+        self._generation = await self._generations.first(config, self._records.people)
         deps = self._generation.deps
         own = own_application((*health(self), *webhook_addresses(self, config.webhooks.paths, now=self._now)))
         self.listener = await self._make_listener(own, deps, config.limits)
@@ -161,7 +167,8 @@ class Gateway:
         remedy = "Stop what listens there, or set listen.port (GATEWAY_PORT) to a free port"
         self._acceptor = await self._open(self.listener, config.host, config.port, remedy, tls=tls)
         self._started.set()
-        self._records.open(config.store if config.needs_store else None, config.subscriptions)
+        self._records.start()
+        self._records.deliver(config.subscriptions)
         self.log.event(
             "listening", host=config.host, port=self.port, admin_port=self.admin_port, tls=config.tls is not None,
             routes=len(config.routes), source=config.source,
@@ -214,7 +221,8 @@ class Gateway:
         old = self._generation
         config = await asyncio.to_thread(self._reread)
         tls = self._server_tls(config)  # before anything is exchanged: files may go between the look at them and now
-        new = await self._generations.next(old, config)
+        self._records.open(config.store if config.needs_store else None)
+        new = await self._generations.next(old, config, self._records.people)
         self._take_up(new, tls)
         await self._generations.retire(old, new)
         parts = changed(old.config, config)
@@ -238,7 +246,7 @@ class Gateway:
         self.listener.deps, self.listener.limits = new.deps, config.limits
         if self._acceptor is not None:
             self._acceptor.tls = tls
-        self._records.open(config.store if config.needs_store else None, config.subscriptions)
+        self._records.deliver(config.subscriptions)
         upstreams = [*(route.upstream for route in config.routes), *(each.upstream for each in config.subscriptions)]
         self._contexts.keep([config.tls, *(upstream.tls for upstream in upstreams)])
         logs = config.logs

@@ -7,25 +7,34 @@ import random
 from collections.abc import Callable, Iterable
 
 from gateway.core.delivery import Subscription
-from gateway.core.events import WebhookPolicy
+from gateway.core.directory import User, row_of
+from gateway.core.events import Event, WebhookPolicy
 from gateway.core.model import StoreAddress
 from gateway.errors import StoreDown
 from gateway.net.delivery import Deliveries
 from gateway.net.tls import Contexts
-from gateway.store.base import Arrival
 from gateway.store.sql import SqlStore
 from gateway.telemetry import Log
+from gateway.web.feed import Feed
+from gateway.web.people import People
 
 
 class Records:
-    """`open` it with a configuration, once or at each reload; `close` it. `now` in Unix seconds."""
+    """`open` it with a configuration, once or at each reload, and `start` it; `close` it. `now` in Unix seconds.
+
+    `changed` is told of each user of whom something else is known than before.
+    """
 
     def __init__(
-        self, log: Log, contexts: Contexts, *, webhooks: Callable[[], WebhookPolicy], now: Callable[[], float]
-    ) -> None:
-        self._log, self._contexts, self._webhooks, self._now = log, contexts, webhooks, now
-        self._store: SqlStore | None = None  # opened once something has to be kept
-        self._deliveries: Deliveries | None = None  # as soon as the store
+        self, log: Log, contexts: Contexts, *, webhooks: Callable[[], WebhookPolicy], now: Callable[[], float],
+        changed: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._log, self._contexts, self._webhooks, self._now, self._changed = log, contexts, webhooks, now, changed
+        self._store: SqlStore | None = None  # once something has to be kept
+        self._feed: Feed | None = None
+        self._deliveries: Deliveries | None = None
+        self._started = False
+        self.people: People | None = None
 
     @property
     def is_up(self) -> bool:
@@ -39,35 +48,51 @@ class Records:
             raise StoreDown
         return self._store
 
-    def open(self, address: StoreAddress | None, subscriptions: Iterable[Subscription] = ()) -> None:
-        """Begin to open the store, unless it is open or none is needed; requests are served meanwhile.
+    def open(self, address: StoreAddress | None) -> None:
+        """Have a store from now on, unless there is one already or none is needed."""
+        if self._store is not None or address is None:
+            return
+        self._store = SqlStore(
+            address.url, on_event=self._log.event, now=self._now,
+            retention_days=lambda: self._webhooks().retention_days,
+        )  # fmt: skip
+        self.people = People(self._store, now=self._now, changed=self._changed)
+        self._feed = Feed(self._store, self.people)
+        self._deliveries = Deliveries(
+            self._store, self._contexts, on_event=self._log.event, now=self._now,
+            rng=random.Random().random,  # noqa: S311  spreads pauses
+        )  # fmt: skip
+        if self._started:
+            self.start()
 
-        What comes in is delivered to these from now on.
-        """
-        if self._store is None and address is not None:
-            self._store = SqlStore(
-                address.url,
-                on_event=self._log.event,
-                now=self._now,
-                retention_days=lambda: self._webhooks().retention_days,
-            )
+    def start(self) -> None:
+        """Begin to open the store; requests are served meanwhile. What is opened later starts at once."""
+        self._started = True
+        if self._store is not None and self._feed is not None and self._deliveries is not None:
             self._store.start()
-            self._deliveries = Deliveries(
-                self._store, self._contexts, on_event=self._log.event, now=self._now,
-                rng=random.Random().random,  # noqa: S311  spreads pauses
-            )  # fmt: skip
+            self._feed.start()
             self._deliveries.start()
+
+    def deliver(self, subscriptions: Iterable[Subscription]) -> None:
+        """Deliver to these from now on."""
         if self._deliveries is not None:
             self._deliveries.use(subscriptions)
 
-    def arrived(self, arrival: Arrival) -> None:
-        """Take it that a webhook that is new has been stored."""
-        if self._deliveries is not None and arrival.upstreams:
-            self._deliveries.wake()
+    def learn(self, event: Event) -> None:
+        """Take up at once what a webhook says that has just been stored."""
+        row = row_of(event)
+        if isinstance(row, User) and self.people is not None:
+            self.people.take(row)
+        if self._deliveries is not None:
+            self._deliveries.stored(event.type)
 
     async def close(self) -> None:
         """Commit what waits, then close."""
         if self._deliveries is not None:
             await self._deliveries.close()
+        if self._feed is not None:
+            await self._feed.close()
+        if self.people is not None:
+            await self.people.close()
         if self._store is not None:
             await self._store.close()

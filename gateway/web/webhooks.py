@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy
 
-from gateway.core.events import WebhookPolicy, as_name, check_instance, read_event
+from gateway.core.events import Event, WebhookPolicy, as_name, check_instance, read_event
 from gateway.errors import BadRequest, BodyTooLarge, GatewayError, Overloaded, RequestTimeout, WebhooksNotConfigured
 from gateway.store.base import Arrival, Inbox
 from gateway.web.local import Address, refusal
@@ -45,8 +45,8 @@ class Receiving(Protocol):
     def subscribers(self, kind: str) -> tuple[str, ...]:
         """Name the upstreams that events of a type are delivered to."""
 
-    def arrived(self, arrival: Arrival) -> None:
-        """Take it that a webhook that is new has been stored."""
+    def learn(self, event: Event) -> None:
+        """Take up what a webhook says that has just been stored."""
 
 
 class Signed(NamedTuple):
@@ -93,7 +93,7 @@ class Receiver:
         arrival = Arrival(signed.svix_id, event, int(self._now() * 1000), wanted)
         new = await self._gateway.inbox.put(arrival)  # 503 store_unavailable
         if new:
-            self._gateway.arrived(arrival)
+            self._gateway.learn(event)
         return web.json_response({"status": "stored" if new else "repeated"})
 
     def _admit(self, request: web.Request) -> WebhookPolicy:
