@@ -28,8 +28,14 @@ answer still on its way, is in `web/streams`, which ends it with its session. Co
 The way of a webhook:
 
     bytes -> Signed -> Event -> Arrival -> inbox row and directory row, in one transaction of many webhooks -> 200
-             web/webhooks      store/sql   store/group, store/database
+             web/webhooks      store/sql   store/group, store/database, store/directory
                       core/events          core/directory
+
+then, without waiting, what the next request of that user is told: `web/records`, `web/people`. A user's first request
+asks the store there too; what other processes wrote comes by `web/feed`. And on to the upstreams that asked for it:
+
+    delivery row, in that same transaction -> Claimed -> signed and sent -> Answer -> Verdict -> Settled
+    store/deliveries, core/delivery           net/delivery  net/sender      core/delivery        store/deliveries
 """
 
 __version__ = "0.1.0"

@@ -150,6 +150,65 @@ def migrate(path: str | None) -> None:
     sys.exit(bring_up_to_date(path, os.environ, write=click.echo))
 
 
+@main.group()
+def webhooks() -> None:
+    """Look at stored webhooks and their deliveries, and have them delivered again; the gateway may run or not."""
+
+
+limit_option = click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most.")
+json_option = click.option("--json", "as_json", is_flag=True, help="As JSON, a line for each.")
+
+
+@webhooks.command("list")
+@config_option
+@click.option("--type", "kind", metavar="T", help="Of this type: exact, or user.* for all that begin so.")
+@limit_option
+@json_option
+def list_webhooks(path: str | None, **options: Any) -> None:
+    """List the newest."""
+    from gateway.ops.webhooks import list_webhooks as listing
+
+    sys.exit(listing(path, os.environ, write=click.echo, **options))
+
+
+@webhooks.command("show")
+@config_option
+@click.option("--no-payload", is_flag=True, help="Without what Clerk says of the user.")
+@click.argument("svix_id", metavar="ID")
+def show_webhook(path: str | None, svix_id: str, *, no_payload: bool) -> None:
+    """Show one, with its deliveries and its payload."""
+    from gateway.ops.webhooks import show_webhook as show
+
+    sys.exit(show(path, os.environ, svix_id, write=click.echo, with_payload=not no_payload))
+
+
+@webhooks.command("replay")
+@config_option
+@click.option("--upstream", metavar="NAME", help="To this upstream alone. Default: to all that want its type.")
+@click.option("--dead", "all_dead", is_flag=True, help="Everything that died, instead of one.")
+@click.argument("svix_id", metavar="ID", required=False)
+def replay_webhooks(path: str | None, svix_id: str | None, upstream: str | None, *, all_dead: bool) -> None:
+    """Have one, or everything that died, delivered again."""
+    from gateway.ops.webhooks import replay_dead, replay_webhook
+
+    if all_dead is (svix_id is not None):
+        raise click.UsageError("Name a webhook by its id, or say --dead.")
+    if svix_id is None:
+        sys.exit(replay_dead(path, os.environ, upstream, write=click.echo))
+    sys.exit(replay_webhook(path, os.environ, svix_id, upstream, write=click.echo))
+
+
+@webhooks.command("dead")
+@config_option
+@limit_option
+@json_option
+def dead_deliveries(path: str | None, **options: Any) -> None:
+    """List what could not be delivered within three days, and why."""
+    from gateway.ops.webhooks import list_dead
+
+    sys.exit(list_dead(path, os.environ, write=click.echo, **options))
+
+
 @main.command()
 @click.option("--port", default=DEV_PORT, show_default=True, help="The gateway's; issuer and sample take the next two.")
 @click.option("--issuer-port", type=int, help="The local issuer's. Default: the gateway's + 1.")

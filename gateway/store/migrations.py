@@ -51,6 +51,13 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
         ),
     ),
     (
+        # With the id, by which lists are ordered: else PostgreSQL may think it cheaper to walk all users in that order.
+        "CREATE INDEX gateway_users_email_id ON gateway_users (email, id)",
+        "CREATE INDEX gateway_users_external_id ON gateway_users (external_id, id)",
+        "DROP INDEX gateway_users_email",
+        "DROP INDEX gateway_users_external",
+    ),
+    (
         """CREATE TABLE gateway_deliveries (seq {sequence}, svix_id TEXT NOT NULL, upstream TEXT NOT NULL,
             lane TEXT NOT NULL, state TEXT NOT NULL, attempts BIGINT NOT NULL, since BIGINT NOT NULL, due_at BIGINT,
             claimed_until BIGINT NOT NULL, last_at BIGINT, last_status BIGINT, last_error TEXT,

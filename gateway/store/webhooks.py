@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sqlalchemy import (
     ColumnElement,
@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 
 from gateway.core.delivery import DEAD, WAITING
-from gateway.store.base import Delivery, Kept, Stored
+from gateway.store.base import Delivery, Kept, Replayed, Stored
 from gateway.store.deliveries import waiting
 from gateway.store.directory import Transaction, next_change, row_from
 from gateway.store.tables import DELIVERIES, INBOX
@@ -48,14 +48,6 @@ _AGAIN: Final = (
         ),
     )
 )  # fmt: skip
-
-
-class Replayed(NamedTuple):
-    """What came of sending a webhook again."""
-
-    found: bool
-    has_payload: bool
-    upstreams: tuple[str, ...]
 
 
 class WebhookTables:

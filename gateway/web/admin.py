@@ -1,7 +1,7 @@
 """The admin listener (CONTRACT §7): who is answered, and where. What is answered has a file for each topic.
 
 It is a `Listener` of its own, so slow, endless and malformed requests end as they do on the main one. A new address: in
-its topic's file (`admin_…`), for a new topic also a line in `_table`, and one in `openapi`.
+its topic's file (`admin_…`), for a new topic also a line in `_table`, and an entry in `operations`.
 """
 
 from dataclasses import replace
@@ -14,9 +14,12 @@ from gateway.core.headers import FieldRules
 from gateway.core.identity import IdentityPolicy
 from gateway.core.model import Limits
 from gateway.core.routing import RouteTable
+from gateway.web.admin_directory import Listed, directory_addresses
 from gateway.web.admin_routes import Routed, route_addresses
+from gateway.web.admin_webhooks import Replaying, admin_webhook_addresses
 from gateway.web.deps import Deps
 from gateway.web.local import Address, Handler, Serving, health, own_application
+from gateway.web.openapi import document_address
 
 # A person and a few machines, who are near.
 LIMITS: Final = Limits(
@@ -26,7 +29,7 @@ LIMITS: Final = Limits(
 OPEN: Final = frozenset({"/healthz", "/readyz"})  # on loopback
 
 
-class Operated(Serving, Routed, Protocol):
+class Operated(Serving, Routed, Listed, Replaying, Protocol):
     """The gateway as its operators see it (`web.app`)."""
 
     @property
@@ -61,10 +64,13 @@ def admin_application(gateway: Operated) -> web.Application:
 
 
 def _table(gateway: Operated) -> tuple[Address, ...]:
-    return (
+    addresses = (
         *health(gateway),
         *route_addresses(gateway),
+        *directory_addresses(gateway),
+        *admin_webhook_addresses(gateway),
     )
+    return (*addresses, document_address(addresses))
 
 
 def _guard(request: web.Request, policy: AdminPolicy) -> None:

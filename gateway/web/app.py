@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from aiohttp import web
 
@@ -16,6 +16,7 @@ from gateway.errors import ConfigError, Draining
 from gateway.net.deadlines import Deadlines
 from gateway.net.tls import Contexts, Reread, reason_of
 from gateway.net.upstreams import Balancer, Upstreams
+from gateway.store.base import Replayed
 from gateway.store.sql import SqlStore
 from gateway.telemetry import LineWriter, Log, standard_output
 from gateway.web.accept import Acceptor, listen
@@ -119,6 +120,11 @@ class Gateway:
         """The routes in force."""
         return self._generation.config.routes
 
+    @property
+    def directory(self) -> SqlStore:
+        """The users, organisations and memberships that are known."""
+        return self._records.store
+
     # --- as its webhook endpoint sees it (`web.webhooks`) ------------------------------------------------------------
 
     @property
@@ -135,6 +141,10 @@ class Gateway:
     def inbox(self) -> SqlStore:
         """Where webhooks are kept."""
         return self._records.store
+
+    async def replay(self, svix_id: str, upstreams: Sequence[str]) -> Replayed:
+        """Deliver a stored webhook to these once more. Raises StoreDown."""
+        return await self._records.replay(svix_id, upstreams)
 
     def subscribers(self, kind: str) -> tuple[str, ...]:
         """Name the upstreams that events of a type are delivered to."""

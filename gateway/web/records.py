@@ -4,7 +4,7 @@ Composed apart from `app`, so that what needs the store is opened, exchanged on 
 """
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from gateway.core.delivery import Subscription
 from gateway.core.directory import User, row_of
@@ -13,6 +13,7 @@ from gateway.core.model import StoreAddress
 from gateway.errors import StoreDown
 from gateway.net.delivery import Deliveries
 from gateway.net.tls import Contexts
+from gateway.store.base import Replayed
 from gateway.store.sql import SqlStore
 from gateway.telemetry import Log
 from gateway.web.feed import Feed
@@ -77,6 +78,14 @@ class Records:
         """Deliver to these from now on."""
         if self._deliveries is not None:
             self._deliveries.use(subscriptions)
+
+    async def replay(self, svix_id: str, upstreams: Sequence[str]) -> Replayed:
+        """Deliver a stored webhook to these once more. Raises StoreDown."""
+        now = int(self._now() * 1000)
+        replayed = await self.store.write(lambda database: database.webhooks.replay(svix_id, upstreams, now=now))
+        if self._deliveries is not None:
+            self._deliveries.wake()
+        return replayed
 
     def learn(self, event: Event) -> None:
         """Take up at once what a webhook says that has just been stored."""

@@ -29,7 +29,7 @@ async def test_health_is_open(operator: Operator, path: str) -> None:
     assert (await operator.ask("HEAD", path)).status == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics", "/openapi.json", "/x", "/v1x", "/healthz/"])
+@pytest.mark.parametrize("path", ["/", "/metrics", "/openapi.json/", "/x", "/v1x", "/healthz/"])
 async def test_nothing_else_is_there(operator: Operator, path: str) -> None:
     expected = (401, "missing_credential") if path.startswith("/v1") else (404, "no_route")
     assert is_problem(await operator.ask("GET", path), *expected)
