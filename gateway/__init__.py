@@ -28,7 +28,7 @@ answer still on its way, is in `web/streams`, which ends it with its session. Co
 The way of a webhook:
 
     bytes -> Signed -> Event -> Arrival -> inbox row and directory row, in one transaction of many webhooks -> 200
-             web/webhooks      store/sql   store/group, store/database, store/directory
+             web/webhooks      store/sql   store/group, database, directory
                       core/events          core/directory
 
 then, without waiting, what the next request of that user is told: `web/records`, `web/people`. A user's first request

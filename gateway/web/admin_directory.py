@@ -56,13 +56,15 @@ async def users(gateway: Listed, request: web.Request) -> web.StreamResponse:
 async def user(gateway: Listed, request: web.Request) -> web.StreamResponse:
     """Show a user."""
     query(request)
-    return _one(request, await gateway.directory.user(_key(request, User)), User)
+    key = _key(request, User)
+    return _one(request, await gateway.directory.user(key), User)
 
 
 async def organization(gateway: Listed, request: web.Request) -> web.StreamResponse:
     """Show an organisation."""
     query(request)
-    return _one(request, await gateway.directory.organization(_key(request, Organization)), Organization)
+    key = _key(request, Organization)
+    return _one(request, await gateway.directory.organization(key), Organization)
 
 
 async def members(gateway: Listed, request: web.Request) -> web.StreamResponse:

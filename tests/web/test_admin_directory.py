@@ -340,6 +340,15 @@ async def test_without_a_store_it_is_unavailable(target: str) -> None:
     assert answer.value("retry-after") == "5"
 
 
+@pytest.mark.parametrize("path", ["/v1/users/{}", "/v1/organizations/{}", "/v1/organizations/{}/members"])
+async def test_no_database_has_to_take_what_is_no_id(path: str) -> None:
+    async with operated() as operator:
+        for key in ("x" * 256, "a%20b", "%C3%9C"):
+            assert is_problem(
+                await operator.ask("GET", path.format(key), BEARER), 404, "not_found", path.split("/")[2][:-1]
+            )
+
+
 # --- as described, on either database --------------------------------------------------------------------------------
 
 
