@@ -15,7 +15,7 @@ from gateway.core.delivery import DEAD, DONE, ERASED, WAITING, Answer, Subscript
 from gateway.errors import StoreDown
 from gateway.net.sender import Sender
 from gateway.net.tls import Contexts
-from gateway.store.base import Claimed, Settled
+from gateway.store.base import CLAIMED_BYTES, Claimed, Settled
 from gateway.store.sql import OnEvent, SqlStore
 
 AT_ONCE: Final = 8  # attempts at one upstream
@@ -41,8 +41,9 @@ class Outlet:
 
     @property
     def room(self) -> int:
-        """How many more may be claimed."""
-        return HELD - len(self.queue) - self.live
+        """How many more may be claimed; none while much is held, for a claim may bring as much again."""
+        held = sum(len(claimed.payload or b"") for claimed, _ in self.queue)
+        return HELD - len(self.queue) - self.live if held < CLAIMED_BYTES else 0
 
     def note(self, answer: Answer) -> None:
         """Keep whether somebody is there."""
@@ -66,7 +67,7 @@ class Deliveries:
         self._settled: list[Settled] = []
         self._given_back: list[Claimed] = []
         self._news, self._stopping = asyncio.Event(), asyncio.Event()
-        self._expired_at = float("-inf")
+        self._expired_at = now()  # not at once: a configuration that lacks an upstream may be a mistake of the moment
         self._running: asyncio.Task[None] | None = None
 
     def start(self) -> None:

@@ -96,9 +96,12 @@ class Sender:
 def _described(error: Exception) -> str:
     """Say in words what went wrong, for the log and for whoever looks at the delivery."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return f"its certificate is not accepted: {error.certificate_error}"[:200]
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return f"cannot be connected to: {reason_of(error.os_error)}"[:200]
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return "ended the connection without an answer"
-    return (reason_of(error) if isinstance(error, OSError) else type(error).__name__)[:200]
+        said = f"its certificate is not accepted: {error.certificate_error}"
+    elif isinstance(error, aiohttp.ClientConnectorError):
+        said = f"cannot be connected to: {reason_of(error.os_error)}"
+    elif isinstance(error, aiohttp.ServerDisconnectedError):
+        said = "ended the connection without an answer"
+    else:
+        said = reason_of(error) if isinstance(error, OSError) else type(error).__name__
+    # It is stored: what no database takes would keep everything else from being written down, too.
+    return "".join(char for char in said if char.isprintable())[:200]

@@ -5,10 +5,12 @@ Everything here raises `StoreDown` where the store cannot be asked; nothing else
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.core.directory import Membership, Organization, Row, User
 from gateway.core.events import Event
+
+CLAIMED_BYTES: Final = 4 * 1_048_576  # of payloads that are claimed at once, for one upstream
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,13 +25,12 @@ from sqlalchemy import (
     update,
 )
 
-from gateway.core.delivery import AWAY, DEAD, DONE, LONGEST_WAIT_MS, WAITING, lane_of
-from gateway.store.base import Arrival, Claimed, Settled
+from gateway.core.delivery import AWAY, DEAD, DONE, LONGEST_WAIT_MS, STATES, WAITING, lane_of
+from gateway.store.base import CLAIMED_BYTES, Arrival, Claimed, Settled
 from gateway.store.directory import Transaction, next_change
 from gateway.store.tables import DELIVERIES, INBOX
 
 LEASE_MS: Final = 60_000  # for all attempts of a claim: what a killed process had is taken up by another after this
-CLAIMED_BYTES: Final = 4 * 1_048_576  # of payloads at once, for one upstream
 EXPIRE_AT_ONCE: Final = 1000  # rows
 FEW_SHARE: Final = 10  # of a pause has to be over, one in so many, before it may be cut short
 NOBODY: Final = "its upstream is not configured"
@@ -40,10 +39,16 @@ D: Final = DELIVERIES
 OTHER: Final = DELIVERIES.alias("other")
 
 
+def is_in(table: Any, state: str) -> ColumnElement[bool]:
+    """Say of a row that it is in a state, in the words of the indexes: with a parameter in it none would be used."""
+    assert state in STATES
+    compared: ColumnElement[bool] = table.c.state == literal_column(f"'{state}'")
+    return compared
+
+
 def waiting(table: Any) -> ColumnElement[bool]:
-    """Say of a row that it waits, in the words of the indexes: with a parameter in it none would be used."""
-    is_waiting: ColumnElement[bool] = table.c.state == literal_column(f"'{WAITING}'")
-    return is_waiting
+    """Say of a row that it waits."""
+    return is_in(table, WAITING)
 
 
 def waits(svix_id: Any, *, since: int = 0) -> ColumnElement[bool]:

@@ -20,7 +20,7 @@ from sqlalchemy import (
 
 from gateway.core.delivery import DEAD, WAITING
 from gateway.store.base import Delivery, Kept, Replayed, Stored
-from gateway.store.deliveries import waiting
+from gateway.store.deliveries import is_in, waiting
 from gateway.store.directory import Transaction, next_change, row_from
 from gateway.store.tables import DELIVERIES, INBOX
 
@@ -67,7 +67,7 @@ class WebhookTables:
         if kind is not None:
             query = query.where(_is_of(kind))
         if state is not None:
-            query = query.where(exists().where(D.c.svix_id == INBOX.c.svix_id, D.c.state == state))
+            query = query.where(_has_delivery(state))
         if before is not None:
             query = query.where(INBOX.c.seq < before)
         found: list[Kept] = self._read(lambda connection: _kept(connection, connection.execute(query).mappings().all()))
@@ -82,7 +82,7 @@ class WebhookTables:
     def dead(self, *, limit: int = 100) -> list[tuple[str, Delivery]]:
         """Give dead deliveries with their types, those that died last first."""
         query = (
-            select(INBOX.c.type, D).join(INBOX, INBOX.c.svix_id == D.c.svix_id).where(D.c.state == DEAD)
+            select(INBOX.c.type, D).join(INBOX, INBOX.c.svix_id == D.c.svix_id).where(is_in(D, DEAD))
             .order_by(D.c.last_at.desc(), D.c.seq.desc()).limit(limit)
         )  # fmt: skip
         rows = self._read(lambda connection: connection.execute(query).mappings().all())
@@ -120,7 +120,7 @@ class WebhookTables:
             next_change(connection, 0)
             query = (
                 select(D.c.seq).join(INBOX, INBOX.c.svix_id == D.c.svix_id)
-                .where(D.c.state == DEAD, D.c.upstream.in_(sorted(upstreams)), INBOX.c.payload.is_not(None))
+                .where(is_in(D, DEAD), D.c.upstream.in_(sorted(upstreams)), INBOX.c.payload.is_not(None))
                 .where(D.c.seq > after).order_by(D.c.seq).limit(AT_ONCE)
             )  # fmt: skip
             chosen = connection.execute(query).scalars().all()
@@ -135,6 +135,12 @@ def _again(connection: Connection, chosen: Sequence[int], *, now: int) -> None:
     """Make these wait from the start. One by one: each has to see whether one before it is the first of its lane."""
     if chosen:
         connection.execute(_AGAIN, [{"of": seq, "now": now} for seq in sorted(chosen)])
+
+
+def _has_delivery(state: str) -> ColumnElement[bool]:
+    if state in (DEAD, WAITING):  # few among many, and with an index of their own
+        return INBOX.c.svix_id.in_(select(D.c.svix_id).where(is_in(D, state)))
+    return exists().where(D.c.svix_id == INBOX.c.svix_id, is_in(D, state))
 
 
 def _is_of(kind: str) -> ColumnElement[bool]:

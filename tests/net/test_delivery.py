@@ -451,3 +451,23 @@ async def test_a_fault_of_our_own_is_told_and_ends_nothing(post: Post, monkeypat
         post.pass_time(LEASE_MS / 1000)
         await post.is_in("msg_1", DONE)
     assert receiver.ids == ["msg_1"]
+
+
+async def test_while_much_is_held_nothing_more_is_claimed(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "CLAIMED_BYTES", 1)
+    receiver = Receiver()
+    receiver.hold = asyncio.Event()
+    async with receiver.upstream() as upstream:
+        post.out.use([wanting(upstream.port)])
+        for number in range(AT_ONCE + 5):
+            await post.put(f"msg_{number}", f"user_{number}")
+        for _ in range(AT_ONCE):
+            await receiver.next()
+        outlet = post.out._outlets["api"]
+        async with asyncio.timeout(20):
+            while outlet.room:
+                await asyncio.sleep(0.01)
+        receiver.hold.set()
+        for number in range(AT_ONCE + 5):
+            await post.is_in(f"msg_{number}", DONE)
+    assert len(receiver.ids) == AT_ONCE + 5

@@ -118,6 +118,11 @@ async def test_a_name_that_cannot_be_one(sender: Sender) -> None:
     assert answer.error
 
 
+def test_what_is_said_of_a_fault_can_be_stored() -> None:
+    assert senders._described(OSError(1, "no\0such\x1b[31m thing" + "x" * 300)).startswith("nosuch[31m thing")
+    assert len(senders._described(OSError(1, "x" * 300))) == 200
+
+
 async def test_who_does_not_answer_in_time(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(senders, "ANSWER_S", 0.05)
     receiver = Receiver()

@@ -162,6 +162,11 @@ def test_no_more_are_claimed_than_there_is_room_for(database: Database, monkeypa
     assert ids(claim(database)) == ["msg_2", "msg_3"]
 
 
+def test_only_states_there_are_can_be_asked_for() -> None:
+    with pytest.raises(AssertionError):
+        deliveries.is_in(deliveries.D, "x' OR 1 = 1 --")
+
+
 def test_whether_anything_is_due(database: Database) -> None:
     put(database, "msg_1")
     assert not database.deliveries.is_due(API, now=NOW_MS - 1)
