@@ -7,7 +7,7 @@ from tests.config.files import findings, loaded, only, written
 
 SECRET = "whsec_c2VjcmV0c2VjcmV0c2VjcmV0"
 KEY = base64.b64decode(SECRET.removeprefix("whsec_"))
-CLERK = "{issuer: clerk.example.com, authorized_parties: [https://a.example], webhook_signing_secrets: [whsec_b3RoZXJvdGhlcm90aGVy]}"
+CLERK = "{issuer: clerk.example.com, authorized_parties: [https://a.example], webhook_signing_secrets: [whsec_b3RoZXJvdGhlcm90aGVyb3RoZXI=]}"
 
 
 def file(webhooks: str, *, url: str = "http://127.0.0.1:3000", clerk: str = CLERK, **more: str) -> str:
