@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 from gateway.ops.dev.people import Membership, Organisation, Person
 
 RAW = "data."  # --set data.x=1: into the event as it stands, whatever it means
-LONGEST_NAME = 255
 
 Fields = Mapping[str, tuple[str, type]]
 T = TypeVar("T", Person, Organisation, Membership)
@@ -71,11 +70,9 @@ def _no_such_field(name: str, fields: Fields) -> str:
 
 
 def put_all(data: Mapping[str, Any], changes: Mapping[str, Any], *, null_removes: bool = False) -> dict[str, Any]:
-    """Give `data` with values at dotted names. Raises ValueError for a name beyond reason."""
+    """Give `data` with values at dotted names."""
     made = dict(data)
     for dotted, value in changes.items():
-        if len(dotted) > LONGEST_NAME:
-            raise ValueError(f"a name has at most {LONGEST_NAME} characters")
         head, _, inner = dotted.partition(".")
         if inner:
             below = made.get(head)

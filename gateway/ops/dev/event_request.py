@@ -16,7 +16,7 @@ class EventOptions:
     """Which event is wanted, and how it is sent; as it stands, once, genuine, and true."""
 
     type: str | None = None
-    user: str | None = None  # id or first name; None: the first, or for user.created a new one
+    user: str | None = None  # as `find_person` takes it; None: the first, or for user.created a new one
     org: str | None = None  # id or slug
     set: Mapping[str, Any] = field(default_factory=dict)  # what changes, by Clerk's names
     again: str | None = None  # the svix-id of one that was sent before, instead of a type

@@ -1,6 +1,7 @@
 """The text `gateway dev` prints: where everything is, and commands to paste. Words only."""
 
 import os.path
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -107,7 +108,7 @@ Open {url} in a browser, or paste into another terminal, in this folder:
 
   Ask the directory; fill it from the issuer's Backend API
     curl -H "Authorization: Bearer {known.admin_token}" {where.admin}/v1/users/user_bob
-    {command} sync -c {file}
+    {command} sync -c {shlex.quote(file)}
 
   Any event of anyone: a ban, one that comes twice, a forged one, one at your own handler (event --help says more)
     {dev} event user.updated --user user_bob --set banned=true

@@ -17,6 +17,7 @@ from gateway.ops.dev.shapes import read_role
 from gateway.ops.dev.world import World
 
 TYPE = re.compile(r"[!-~]{1,255}")  # what the gateway takes for a name
+LONGEST_NAME = 255  # every dot in it leads a level deeper
 
 
 class Happening(NamedTuple):
@@ -51,6 +52,8 @@ def happen(world: World, wanted: Wanted) -> list[Happening]:
     """
     if not TYPE.fullmatch(wanted.type):
         raise ValueError("a type is like user.updated: printable ASCII without blanks, 255 characters at most")
+    if any(len(name) > LONGEST_NAME for name in wanted.changes):
+        raise ValueError(f"a name has at most {LONGEST_NAME} characters")
     raw = {name.removeprefix(RAW): value for name, value in wanted.changes.items() if name.startswith(RAW)}
     meant = {name: value for name, value in wanted.changes.items() if not name.startswith(RAW)}
     kind, _, what = wanted.type.partition(".")

@@ -128,7 +128,7 @@ class LocalIssuer:
         active = shapes.choose_active(
             person, org=org, role=role, permissions=permissions, organisations=self.world.organisations
         )
-        session = {"sid": self._session_id(person), "fva": [0, -1], "sts": _status(person, pending=pending)}
+        session = {"sid": self._session_id(person, foreign=foreign), "fva": [0, -1], "sts": _status(person, pending=pending)}
         claims |= {} if version == 1 else {"jti": secrets.token_hex(10)}
         claims |= shapes.session_claims(person, active, version=version, session=session)
         return signer.sign(claims, shapes.SESSION_CATEGORY)
@@ -138,7 +138,9 @@ class LocalIssuer:
             self._stranger = Signer.make(FOREIGN_ISSUER)
         return self._stranger
 
-    def _session_id(self, person: Person) -> str:
+    def _session_id(self, person: Person, *, foreign: bool) -> str:
+        if foreign:
+            return f"sess_{secrets.token_hex(8)}"  # nobody has signed in here
         session, told = sign_in(self.world, person)
         if told:
             self.tell(told)

@@ -118,15 +118,18 @@ PEOPLE = (
 
 
 def find_person(wanted: str | None, people: Sequence[Person] = PEOPLE) -> Person:
-    """Find one of `people` by id or first name; None is the first, any other `user_…` a user nothing is known of.
+    """Find one of `people` by id, with or without `user_`, or by first name; None is the first, any other `user_…` a user nothing is known of.
 
     Raises:
         ValueError: neither one of them nor of the form of a user id.
     """
     if wanted is None and people:
         return people[0]
-    for person in people:
-        if wanted and wanted in (person.id, person.given_name.lower()):
+    for person in people if wanted else ():
+        if wanted in (person.id, person.id.removeprefix("user_")):
+            return person
+    for person in people if wanted else ():
+        if wanted == person.given_name.lower():
             return person
     if wanted is not None and USER_ID.fullmatch(wanted):
         return Person(wanted)

@@ -5,6 +5,7 @@ import binascii
 import hashlib
 import hmac
 import json
+import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -90,7 +91,8 @@ async def send(session: aiohttp.ClientSession, url: str, headers: Mapping[str, s
         async with session.post(url, data=body, headers=sent, allow_redirects=False, timeout=timeout) as response:
             return Answer(response.status, gist(await response.content.read(65_536)))
     except aiohttp.ClientConnectorError as error:
-        return Answer(None, error.strerror or "cannot connect")
+        number = error.os_error.errno or 0  # negative where a name was looked up in vain
+        return Answer(None, os.strerror(number) if number > 0 else str(error.os_error))
     except TimeoutError:
         return Answer(None, f"no answer within {TIMEOUT_S:g} s")
     except (aiohttp.ClientError, OSError, ValueError) as error:
