@@ -22,12 +22,12 @@ async def where() -> AsyncIterator[Addresses]:
 
 
 @pytest.fixture
-async def faults(page: Any) -> AsyncIterator[list[str]]:
+def faults(page: Any) -> list[str]:
     """Gather what the browser complains of: errors of the script, and what the policy refuses."""
     found: list[str] = []
     page.on("pageerror", lambda error: found.append(str(error)))
     page.on("console", lambda message: found.append(message.text) if message.type == "error" else None)
-    yield found
+    return found
 
 
 def card(page: Any, name: str) -> Any:
@@ -126,3 +126,5 @@ async def test_the_gateways_own_page_knows_who_signed_in_here(page: Any, where: 
     await page.locator("#outcome").get_by_text("user_carol passed").wait_for()
     await page.get_by_role("link", name="Call the gateway").click()
     await page.get_by_role("heading", name="Carol Chen").wait_for()
+    await page.get_by_role("link", name="Change them").click()
+    await card(page, "Carol Chen").get_by_role("button", name="End session").wait_for()

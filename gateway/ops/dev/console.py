@@ -110,9 +110,10 @@ async def fire(world: World, outbox: Outbox, options: EventOptions) -> list[dict
     """
     if options.again is not None and not options.send:
         return [_composed(outbox, outbox.find(options.again).message, options)]
+    times = 2 if options.twice else 1
     if options.again is not None:
         manner = None if options.manner.is_true else options.manner
-        made = [outbox.again(options.again, manner) for _ in range(2 if options.twice else 1)][:1]
+        made = [outbox.again(options.again, manner) for _ in range(times)][:1]
     else:
         happens = options.send and options.manner.is_true
         told = happen(world if happens else world.copy(), options.wanted)
@@ -120,7 +121,7 @@ async def fire(world: World, outbox: Outbox, options: EventOptions) -> list[dict
             return [_composed(outbox, each, options) for each in map(outbox.compose, told)]
         made = outbox.post(told, options.manner, twice=options.twice, hold=options.hold)
     await outbox.settle()
-    return [each.shown() for each in made]
+    return [each.shown(answers=times) for each in made]
 
 
 def _composed(outbox: Outbox, message: Message, options: EventOptions) -> dict[str, Any]:

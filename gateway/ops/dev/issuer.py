@@ -128,7 +128,11 @@ class LocalIssuer:
         active = shapes.choose_active(
             person, org=org, role=role, permissions=permissions, organisations=self.world.organisations
         )
-        session = {"sid": self._session_id(person, foreign=foreign), "fva": [0, -1], "sts": _status(person, pending=pending)}
+        session = {
+            "sid": self._session_id(person, foreign=foreign),
+            "fva": [0, -1],
+            "sts": _status(person, pending=pending),
+        }
         claims |= {} if version == 1 else {"jti": secrets.token_hex(10)}
         claims |= shapes.session_claims(person, active, version=version, session=session)
         return signer.sign(claims, shapes.SESSION_CATEGORY)

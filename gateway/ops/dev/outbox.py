@@ -34,8 +34,8 @@ class Sent:
     times: int = 0  # it has been sent
     answers: deque[Answer] = field(default_factory=lambda: deque(maxlen=2))
 
-    def shown(self) -> dict[str, Any]:
-        """Give it for the page and the commands."""
+    def shown(self, *, answers: int = 2) -> dict[str, Any]:
+        """Give it for the page and the commands, with its last `answers`, 2 at most."""
         last = self.answers[-1] if self.answers else None
         return {
             "svix_id": self.message.id,
@@ -44,7 +44,7 @@ class Sent:
             "at": int(self.made_at * 1000),
             "held": self.held,
             "times": self.times,
-            "answers": [{"status": each.status, "answer": each.text} for each in self.answers],
+            "answers": [{"status": each.status, "answer": each.text} for each in list(self.answers)[-answers:]],
             "status": last and last.status,
             "answer": "held back" if self.held else "being sent" if last is None else last.text,
             "good": last is not None and last.is_good,

@@ -118,7 +118,9 @@ PEOPLE = (
 
 
 def find_person(wanted: str | None, people: Sequence[Person] = PEOPLE) -> Person:
-    """Find one of `people` by id, with or without `user_`, or by first name; None is the first, any other `user_…` a user nothing is known of.
+    """Find one of `people` by id, with or without `user_`, or by first name; None is the first.
+
+    Any other `user_…` is a user nothing is known of.
 
     Raises:
         ValueError: neither one of them nor of the form of a user id.

@@ -34,7 +34,7 @@ async def test_a_body_is_posted_and_nothing_is_got(issuer):
 
 
 async def test_a_refusal_is_told_in_its_words(issuer):
-    with pytest.raises(DevError, match="^not that$"):
+    with pytest.raises(DevError, match=r"^not that$"):
         await ask(issuer, "/refuse")
 
 

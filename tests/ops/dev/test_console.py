@@ -201,7 +201,9 @@ async def test_what_no_encoding_takes_ends_nothing(client):
         pytest.param({"Origin": "null"}, id="null-origin"),
     ],
 )
-@pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("GET", "/page.js"), ("GET", "/dev/state"), ("POST", "/dev/event")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/"), ("GET", "/page.js"), ("GET", "/dev/state"), ("POST", "/dev/event")]
+)
 async def test_only_this_machines_pages_are_answered(client, world, outbox, headers, method, path):
     body = b'{"type": "user.deleted", "user": "user_bob"}' if method == "POST" else None
     assert (await client.request(method, path, headers=headers, data=body)).status == 403

@@ -120,7 +120,9 @@ async def test_a_url_needs_no_running_issuer(handler, lines):
 
 @pytest.mark.parametrize("options", [{"bad_signature": True}, {"old_s": 301}])
 async def test_a_url_gets_forged_ones_too(handler, lines, options):
-    assert not await fire_at_url(handler.url, SECRET, NOWHERE, EventOptions("user.created", **options), write=lines.append)
+    assert not await fire_at_url(
+        handler.url, SECRET, NOWHERE, EventOptions("user.created", **options), write=lines.append
+    )
     assert "400" in lines[0]
 
 

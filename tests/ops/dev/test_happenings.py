@@ -156,7 +156,9 @@ def test_raw_data_goes_into_the_event_alone(world):
         pytest.param(Wanted("organization.updated", org="org_x"), "organization.created", id="unknown-organisation"),
         pytest.param(Wanted("organizationMembership.updated", "carol"), "no member of any", id="member-of-none"),
         pytest.param(Wanted("organizationMembership.created", "carol"), "no member of any", id="join-nothing"),
-        pytest.param(Wanted("organizationMembership.deleted", "carol", "acme"), "no member of org_acme", id="no-member"),
+        pytest.param(
+            Wanted("organizationMembership.deleted", "carol", "acme"), "no member of org_acme", id="no-member"
+        ),
         pytest.param(
             Wanted("organizationMembership.created", "carol", "acme", {"role": "a b"}), "Clerk's form", id="bad-role"
         ),
@@ -164,7 +166,9 @@ def test_raw_data_goes_into_the_event_alone(world):
             Wanted("organizationMembership.created", "carol", "acme", {"name": "x"}), "no such field", id="bad-field"
         ),
         pytest.param(
-            Wanted("user.updated", "bob", changes={"first_name": "x", "data." + "a." * 300: 1}), "at most", id="long-name"
+            Wanted("user.updated", "bob", changes={"first_name": "x", "data." + "a." * 300: 1}),
+            "at most",
+            id="long-name",
         ),
     ],
 )

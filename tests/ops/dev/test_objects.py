@@ -54,7 +54,12 @@ def test_the_directory_knows_organisations_and_memberships_by_it():
 
 
 def test_what_is_deleted_is_its_id_alone():
-    assert deleted_json("user", "user_1", "7") == {"object": "user", "id": "user_1", "deleted": True, "external_id": "7"}
+    assert deleted_json("user", "user_1", "7") == {
+        "object": "user",
+        "id": "user_1",
+        "deleted": True,
+        "external_id": "7",
+    }
     assert deleted_json("user", "user_1").keys() == {"object", "id", "deleted"}
     assert row_of(read("user.deleted", deleted_json("user", "user_1"))).deleted
 

@@ -87,7 +87,9 @@ async def sent(url, body=b"{}"):
 
 async def test_body_and_fields_arrive_as_they_are(handler):
     url = await handler(
-        lambda request, body: web.json_response({"status": f"{request.headers['svix-id']} {body!r} {request.content_type}"})
+        lambda request, body: web.json_response(
+            {"status": f"{request.headers['svix-id']} {body!r} {request.content_type}"}
+        )
     )
     assert await sent(url, b'{"a": 1}') == Answer(200, "msg_1 b'{\"a\": 1}' application/json")
 

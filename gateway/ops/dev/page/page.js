@@ -71,6 +71,7 @@ function report(user, status, body) {
   const headers = (body.headers ?? []).filter(([name]) => /^x[-_]user[-_]/i.test(name));
   const rows = headers.map((pair) => element("tr", {}, ...pair.map((text) => element("td", { textContent: text }))));
   $("outcome").replaceChildren(element("p", { textContent: words }), element("table", {}, element("tbody", {}, ...rows)));
+  $("seen").scrollIntoView({ block: "nearest" }); // below the buttons on a narrow screen
 }
 
 // --- what is shown ---------------------------------------------------------------------------------------------------
@@ -128,7 +129,7 @@ function organizationCard({ id, name, slug, members }) {
   return element("article", { ariaLabel: name },
     element("h3", { textContent: name }), element("p", { className: "id", textContent: `${id} · ${slug}` }), ...rows,
     element("div", { className: "row" }, ...(others.length ? [who, add] : []),
-      button("Delete", `delete ${id}`, () => fire({ type: "organization.deleted", org: id }), { className: "grave", ariaLabel: `Delete ${name}` })),
+      button("Delete organisation", `delete ${id}`, () => fire({ type: "organization.deleted", org: id }), { className: "grave", ariaLabel: `Delete ${name}` })),
     element("details", { key: `rename ${id}` }, element("summary", { textContent: "Change" }),
       submitting(element("form", {}, field("Name", "name", name), field("Slug", "slug", slug), element("button", { textContent: "Save" })),
         (set) => fire({ type: "organization.updated", org: id, set }))));
