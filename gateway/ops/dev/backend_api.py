@@ -10,22 +10,25 @@ from typing import Any
 from aiohttp import web
 
 from gateway.ops.dev.happenings import Happening, Wanted, happen
+from gateway.ops.dev.issuer import LocalIssuer
 from gateway.ops.dev.objects import membership_json, organisation_json, session_json, user_json
 from gateway.ops.dev.people import Membership, Person
 from gateway.ops.dev.world import World
 
 DEFAULT_LIMIT = 10
 MOST = 500  # of a page
+MOST_DIGITS = 15
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 def backend_routes(
-    world: World, tell: Callable[[Sequence[Happening]], object], secret_key: str
+    issuer: LocalIssuer, tell: Callable[[Sequence[Happening]], object], secret_key: str
 ) -> list[web.AbstractRouteDef]:
     """Give the addresses below `/v1`; `tell` gets what Clerk would announce of what is asked for there."""
-    api = _Api(world, tell)
+    api = _Api(issuer.world, tell)
     table: list[tuple[str, str, Callable[[web.Request], object]]] = [
+        ("GET", "/v1/jwks", lambda _: issuer.jwks()),
         ("GET", "/v1/users", api.users),
         ("GET", "/v1/users/count", api.count),
         ("GET", "/v1/users/{user_id}", api.user),
@@ -83,6 +86,8 @@ class _Api:
             wanted = set(query.getall(name, [])) | set(query.getall(f"{name}[]", []))
             if wanted:
                 people = [person for person in people if getattr(person, attribute) in wanted]
+        after = _number(request, "created_at_after", -1)
+        people = [person for person in people if person.created_at > after]
         # Clerk's own order: the newest first.
         order = query.get("order_by", "-created_at")
         key = order.lstrip("+-")
@@ -120,7 +125,7 @@ class _Api:
     def organisations(self, request: web.Request) -> dict[str, Any]:
         """List organisations."""
         every = [self._organisation(organisation.id) for organisation in self._world.organisations]
-        return {"data": _page(request, every), "total_count": len(every)}
+        return _counted(request, every)
 
     def organisation(self, request: web.Request) -> dict[str, Any]:
         """Give one, by id or slug."""
@@ -141,11 +146,13 @@ class _Api:
         raise LookupError(wanted)
 
     def _listed(self, request: web.Request, held: Sequence[tuple[Person, Membership]]) -> dict[str, Any]:
+        users = request.query.getall("user_id", [])
         every = [
             membership_json(person, each, members=len(self._world.members(each.organisation.id)))
             for person, each in held
+            if not users or person.id in users
         ]
-        return {"data": _page(request, every), "total_count": len(every)}
+        return _counted(request, every)
 
     # --- sessions ----------------------------------------------------------------------------------------------------
 
@@ -158,6 +165,12 @@ class _Api:
         return session_json(session) | {"status": "revoked"}
 
 
+def _counted(request: web.Request, items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Give a page of a list that says how long it is, by creation: who is new comes at the end and moves nobody."""
+    items.sort(key=lambda item: (item["created_at"], item["id"]))
+    return {"data": _page(request, items), "total_count": len(items)}
+
+
 def _page(request: web.Request, items: list[Any]) -> list[Any]:
     limit, offset = _number(request, "limit", DEFAULT_LIMIT), _number(request, "offset", 0)
     if not 1 <= limit <= MOST:
@@ -166,7 +179,9 @@ def _page(request: web.Request, items: list[Any]) -> list[Any]:
 
 
 def _number(request: web.Request, name: str, default: int) -> int:
-    text = request.query.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+    text = request.query.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS):
         raise ValueError(f"{name} is a number")
     return int(text)

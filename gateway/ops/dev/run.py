@@ -81,7 +81,7 @@ async def _issuer(
         issuer,
         routes=[
             *console_routes(issuer.world, outbox, gateway=where.gateway),
-            *backend_routes(issuer.world, outbox.post, known.secret_key),
+            *backend_routes(issuer, outbox.post, known.secret_key),
         ],
     )
 

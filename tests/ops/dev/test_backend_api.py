@@ -4,7 +4,7 @@ import pytest
 
 from gateway.ops.dev.backend_api import backend_routes
 from gateway.ops.dev.issuer import LocalIssuer, issuer_app
-from gateway.ops.dev.people import Person
+from gateway.ops.dev.people import Organisation, Person
 from gateway.ops.dev.world import World
 
 KEY = "sk_test_x"
@@ -23,7 +23,7 @@ def world():
 @pytest.fixture
 async def client(world, told, aiohttp_client):
     issuer = LocalIssuer("http://127.0.0.1:1", gateway_origin="http://127.0.0.1:2", world=world)
-    return await aiohttp_client(issuer_app(issuer, routes=backend_routes(world, told.extend, KEY)))
+    return await aiohttp_client(issuer_app(issuer, routes=backend_routes(issuer, told.extend, KEY)))
 
 
 async def get(client, path, method="GET", key=KEY):
@@ -60,6 +60,8 @@ async def test_users_come_in_pages(client, world):
         pytest.param("email_address=alice@acme.example", ["user_alice"], id="e-mail"),
         pytest.param("external_id=1003", ["user_carol"], id="external-id"),
         pytest.param("external_id=9", [], id="none"),
+        pytest.param("created_at_after=1767225600000", [], id="created-later"),
+        pytest.param("created_at_after=1767225599999&limit=1", ["user_dave"], id="created-then"),
     ],
 )
 async def test_users_are_found(client, query, found):
@@ -81,6 +83,18 @@ async def test_organisations_and_memberships_are_counted_lists(client):
     _, held = await get(client, "/v1/users/user_alice/organization_memberships")
     assert [each["organization"]["id"] for each in held["data"]] == ["org_acme", "org_globex"]
     assert (await get(client, "/v1/organization_memberships"))[1]["total_count"] == 3
+    _, own = await get(client, "/v1/organizations/acme/memberships?user_id=user_bob&user_id=user_x")
+    assert [each["id"] for each in own["data"]] == ["orgmem_bob_acme"]
+
+
+async def test_counted_lists_are_the_oldest_first(client, world):
+    world.put_organisation(Organisation("org_old", "old", "Old", created_at=1))
+    _, organisations = await get(client, "/v1/organizations")
+    assert [each["id"] for each in organisations["data"]] == ["org_old", "org_acme", "org_globex"]
+
+
+async def test_keys_are_the_issuers(client):
+    assert (await get(client, "/v1/jwks"))[1] == await (await client.get("/.well-known/jwks.json")).json()
 
 
 @pytest.mark.parametrize(
@@ -102,7 +116,7 @@ async def test_a_session_is_revoked_and_it_is_told(client, world, told):
 
 
 PATHS = [
-    ("GET", "/v1/users"), ("GET", "/v1/users/count"), ("GET", "/v1/users/user_bob"),
+    ("GET", "/v1/jwks"), ("GET", "/v1/users"), ("GET", "/v1/users/count"), ("GET", "/v1/users/user_bob"),
     ("GET", "/v1/users/user_bob/organization_memberships"), ("POST", "/v1/users/user_bob/ban"),
     ("GET", "/v1/organizations"), ("GET", "/v1/organizations/acme"), ("GET", "/v1/organizations/acme/memberships"),
     ("GET", "/v1/organization_memberships"), ("POST", "/v1/sessions/sess_x/revoke"),
