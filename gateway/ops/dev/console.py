@@ -60,7 +60,14 @@ def _read(body: bytes) -> object:
     # Checked before anything happens: what nests beyond Python's stack could be read here and not be told.
     if body.count(b"{") + body.count(b"[") > MOST_NESTED:
         raise ValueError(f"at most {MOST_NESTED} objects and lists")
-    return json.loads(body or b"{}")
+    told = json.loads(body or b"{}", parse_constant=_no_number)
+    # Nor what JSON can escape and no receiver can read: half a surrogate pair. UnicodeEncodeError is a ValueError.
+    json.dumps(told, ensure_ascii=False).encode()
+    return told
+
+
+def _no_number(text: str) -> object:
+    raise ValueError(f"{text} is no JSON")
 
 
 def _told(value: object) -> web.Response:

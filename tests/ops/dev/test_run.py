@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
+import psycopg
 import pytest
 from svix.webhooks import Webhook
 
@@ -19,6 +20,7 @@ from gateway.ops.dev.firing import fire_at_gateway
 from gateway.ops.dev.guide import Addresses
 from gateway.ops.dev.run import run_dev
 from gateway.ops.dev.token_request import TokenOptions, fetch_token
+from tests.fakes.postgres import binaries, running_postgres
 
 
 class Running:
@@ -293,3 +295,15 @@ async def test_a_store_that_is_kept_is_there_at_the_next_start(tmp_path):
 async def test_a_store_there_cannot_be_is_said(options, says):
     with pytest.raises(DevError, match=says):
         await run_dev(0, write=lambda _: None, environ={}, **options)
+
+
+async def test_another_store_is_brought_up_to_date_and_used():
+    if binaries() is None:
+        pytest.skip("no PostgreSQL here: apt-get install postgresql")
+    with running_postgres() as server:
+        url, printed = server.database(), []
+        async with started(printed, store=url) as where, aiohttp.ClientSession() as session:
+            dev = Running(where, session, printed)
+            assert await told(dev, "user.updated", "bob", set={"first_name": "Robert"}) == (True, ["200 stored"])
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT name FROM gateway_users").fetchall() == [("Robert Brown",)]
