@@ -50,6 +50,13 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
             )
         ),
     ),
+    (
+        # With the id, by which lists are ordered: else PostgreSQL may think it cheaper to walk all users in that order.
+        "CREATE INDEX gateway_users_email_id ON gateway_users (email, id)",
+        "CREATE INDEX gateway_users_external_id ON gateway_users (external_id, id)",
+        "DROP INDEX gateway_users_email",
+        "DROP INDEX gateway_users_external",
+    ),
 )
 LATEST: Final = len(STEPS)
 
