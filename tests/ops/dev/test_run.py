@@ -307,3 +307,16 @@ async def test_another_store_is_brought_up_to_date_and_used():
             assert await told(dev, "user.updated", "bob", set={"first_name": "Robert"}) == (True, ["200 stored"])
         with psycopg.connect(url) as connection:
             assert connection.execute("SELECT name FROM gateway_users").fetchall() == [("Robert Brown",)]
+
+
+async def test_a_changed_user_is_seen_in_the_headers_and_in_the_directory(dev):
+    token = re.search(r"token ([0-9a-f]{32})\)", dev.printed[0])[1]
+    await told(dev, "user.created", "bob")
+    _, seen = await dev.get("/hello", user="bob")
+    assert (seen["user"]["name"], seen["user"]["email"]) == ("Bob Brown", "bob@acme.example")
+    await told(dev, "user.updated", "bob", set={"first_name": "Robert", "email": "robert@x.example"})
+    _, seen = await dev.get("/hello", user="bob")
+    assert (seen["user"]["name"], seen["user"]["email"]) == ("Robert Brown", "robert@x.example")
+    headers = {"Authorization": f"Bearer {token}"}
+    async with dev.session.get(dev.where.admin + "/v1/users/user_bob", headers=headers) as response:
+        assert (await response.json())["email"] == "robert@x.example"
