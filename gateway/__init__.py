@@ -31,8 +31,8 @@ The way of a webhook:
              web/webhooks      store/sql   store/group, database, directory
                       core/events          core/directory
 
-then, without waiting, what the next request of that user is told: `web/records`, `web/people`. The first request of a user
-asks the store there too; what other processes wrote comes by `web/feed`.
+then, without waiting, what the next request of that user is told: `web/records`, `web/people`. The first request of a
+user asks the store there too; what other processes wrote comes by `web/feed`.
 """
 
 __version__ = "0.1.0"
