@@ -379,6 +379,9 @@ async def test_what_nobody_serves_is_given_up(post: Post) -> None:
     await post.put("msg_1", to=("gone",))
     post.pass_time(5 * 86_400)
     assert (await post.is_in("msg_1", DEAD, "gone")).last_error == "its upstream is not configured"
+    async with asyncio.timeout(20):
+        while not post.log.of("deliveries_expired"):
+            await asyncio.sleep(0.01)
     (line,) = post.log.of("deliveries_expired")
     assert line["count"] == 1
 
