@@ -32,7 +32,7 @@ The way of a webhook:
                       core/events          core/directory
 
 then, without waiting, what the next request of that user is told: `web/records`, `web/people`. The first request of a
-user asks the store there too; what other processes wrote comes by `web/feed`. And on to the upstreams that asked for it:
+user asks the store there too; what other processes wrote comes by `web/feed`. And on to the upstreams that asked:
 
     delivery row, in that same transaction -> Claimed -> signed and sent -> Answer -> Verdict -> Settled
     store/deliveries, core/delivery           net/delivery  net/sender      core/delivery        store/deliveries
