@@ -196,6 +196,10 @@ class SocketRefused(Exception):
         self.code, self.reason = code, reason
 
 
+class SyncRefused(Exception):
+    """The directory is not reconciled now: another run is under way, or it would be with another instance's users."""
+
+
 class ConfigError(Exception):
     """The configuration cannot be used; `findings` are its problems, one printable line or object each."""
 

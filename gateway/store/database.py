@@ -17,6 +17,7 @@ from gateway.store.directory import DirectoryTables, erase, next_change
 from gateway.store.engine import WRITES, FileWatch, Refused, is_deadlock, open_engine, told
 from gateway.store.migrations import LATEST, check_version, migrate, version_of
 from gateway.store.retention import forget
+from gateway.store.syncing import SyncTables
 from gateway.store.tables import INBOX, SCHEMA, inserting
 
 T = TypeVar("T")
@@ -34,6 +35,7 @@ class Database:
         )
         self._file = FileWatch(str(self._engine.url.database)) if is_sqlite else None
         self.directory = DirectoryTables(self.read, self.write, dialect=dialect)
+        self.syncing = SyncTables(self.read, self.write, self.directory, dialect=dialect)
         try:
             if is_sqlite if migrating is None else migrating:
                 self.migrated = self.write(migrate)

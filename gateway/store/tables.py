@@ -76,6 +76,17 @@ USERS: Final = Table(
 )
 ORGANIZATIONS: Final = Table("gateway_organizations", METADATA, *_row_columns(), *_text("name", "slug", "picture"))
 MEMBERSHIPS: Final = Table("gateway_memberships", METADATA, *_row_columns(), *_text("org_id", "user_id", "role"))
+SYNC: Final = Table(
+    "gateway_sync",
+    METADATA,
+    Column("id", Text, primary_key=True),  # one row: two runs at once would only hinder each other
+    Column("noticed_at", BigInteger, nullable=False),  # since when a run is waited for
+    *_text("instance"),  # whose users are in this store
+    Column("progress", Json),  # of the last run
+    Column("finished_at", BigInteger),  # of the last run that came to its end
+    *_text("holder"),  # who runs it now,
+    Column("held_until", BigInteger, nullable=False),  # unless it died
+)
 SCHEMA: Final = Table(
     "gateway_schema",
     METADATA,
