@@ -15,7 +15,7 @@ from urllib.parse import quote
 import aiohttp
 import orjson
 
-from gateway.core.events import as_name
+from gateway.core.events import as_name, member
 from gateway.errors import ClerkApiDown, ClerkApiRefused
 from gateway.net.jwks import cause_of
 
@@ -133,7 +133,7 @@ class ClerkApi:
         if org_id is None:
             return _objects(await self._get("/organization_memberships", query))
         found = await self._get(f"/organizations/{_part(org_id)}/memberships", query, missing=True)
-        return None if found is None else _objects(found)
+        return None if found is None else _members(_objects(found), org_id, user_ids)
 
     # --- the rest ----------------------------------------------------------------------------------------------------
 
@@ -262,6 +262,14 @@ def _as_object(value: Any, path: str) -> Object:
     if not isinstance(value, dict):
         raise ClerkApiDown(detail=f"{path}: gave no object")
     return value
+
+
+def _members(found: list[Object], org_id: str, user_ids: Sequence[str]) -> list[Object]:
+    for each in found:
+        user_id = member(each, "public_user_data").get("user_id")
+        if member(each, "organization").get("id") != org_id or (user_ids and user_id not in user_ids):
+            raise ClerkApiDown(detail=f"{org_id}: gave memberships that were not asked for")
+    return found
 
 
 def _object(value: Any, wanted: str) -> Object | None:
