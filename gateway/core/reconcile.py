@@ -83,10 +83,11 @@ class Place:
     offset: int = 0
     since: int | None = None  # the next page speaks for what was created from here on
     edge: tuple[str, ...] = ()  # ids at the end of the page before, which come again
+    longest: int = 0  # page so far: Clerk may give fewer than it is asked for, and the last page is a shorter one
 
 
 class Step(NamedTuple):
-    """What a page says."""
+    """What a page says; of a span that ends where it begins, nothing."""
 
     fresh: tuple[Mapping[str, Any], ...]  # what was not on the page before
     since: int | None  # it speaks for what was created from here
@@ -98,29 +99,37 @@ class Step(NamedTuple):
 def step(place: Place, page: Sequence[Mapping[str, Any]], *, by_time: bool, limit: int) -> Step:
     """Say what a page is worth, and where to go on; `by_time`: whether the list can be asked by creation time.
 
+    `limit` is how many were asked for, two at least.
+
     Raises:
         ClerkApiDown: the page is not what was asked for.
     """
     times = _times(place, page)
     known = set(place.edge)
     fresh = tuple(each for each in page if each["id"] not in known)
-    if place.offset and known and len(fresh) == len(page):
+    if place.offset and len(fresh) == len(page):
         # Nothing of what should have come again: more was deleted before this page than it overlaps with.
         back = replace(place, offset=max(0, place.offset - max(1, limit // 2)))
         return Step((), place.since, place.since, back, shifted=True)
-    if not fresh:
+    longest = max(place.longest, len(page))
+    on = len(page) - min(OVERLAP, (len(page) + 1) // 2)
+    if fresh:
+        until = times[-1]
+        return Step(fresh, place.since, until, _behind(place, page, on=on, longest=longest, by_time=by_time))
+    if on == 0 or len(page) < longest:
         return Step((), place.since, None, None)
-    last = times[-1]
-    return Step(fresh, place.since, last, _next_place(place, page, last, by_time=by_time))
+    # All of one moment, and as many as a page takes: more of that moment may follow.
+    return Step((), place.since, place.since, replace(place, offset=place.offset + on, longest=longest))
 
 
-def _next_place(place: Place, page: Sequence[Mapping[str, Any]], last: int, *, by_time: bool) -> Place:
+def _behind(place: Place, page: Sequence[Mapping[str, Any]], *, on: int, longest: int, by_time: bool) -> Place:
+    last = page[-1]["created_at"]
     if by_time and last - 1 > (-1 if place.after is None else place.after):
         # Those of the very last moment come again: more of that moment may be on the next page.
         edge = tuple(each["id"] for each in page if each["created_at"] == last)
-        return Place(after=last - 1, since=last, edge=edge)
+        return Place(after=last - 1, since=last, edge=edge, longest=longest)
     edge = tuple(each["id"] for each in page[-OVERLAP:])
-    return Place(place.after, place.offset + max(1, len(page) - OVERLAP), since=last, edge=edge)
+    return Place(place.after, place.offset + on, since=last, edge=edge, longest=longest)
 
 
 def _times(place: Place, page: Sequence[Mapping[str, Any]]) -> list[int]:
