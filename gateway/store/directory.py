@@ -83,6 +83,12 @@ class DirectoryTables:
 
         return tuple(self._read(read))
 
+    def changed_users(self, *, since: int, limit: int) -> list[tuple[int, str, bytes]]:
+        """Give number, id and version of the users that changed after change number `since`, in order."""
+        query = select(USERS.c.change, USERS.c.id, USERS.c.version).where(USERS.c.change > since)
+        ordered = query.order_by(USERS.c.change).limit(limit)
+        return [tuple(each) for each in self._read(lambda connection: connection.execute(ordered).all())]
+
     def _all(self, query: Select[Any], kind: type[R]) -> tuple[R, ...]:
         found = self._read(lambda connection: connection.execute(query).mappings().all())
         return tuple(row_from(kind, each) for each in found)

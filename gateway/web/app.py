@@ -8,7 +8,7 @@ from aiohttp import web
 
 from gateway.config import Config, Finding
 from gateway.core.admin import AdminPolicy
-from gateway.core.events import WebhookPolicy
+from gateway.core.events import Event, WebhookPolicy
 from gateway.core.model import Limits
 from gateway.core.routing import Route
 from gateway.errors import ConfigError, Draining
@@ -57,9 +57,11 @@ class Gateway:
         self._generations = Generations(
             self._upstreams, self._buckets, self.log, now=now, monotonic=monotonic, first_keys_s=first_keys_s
         )
+        self._records = Records(
+            self.log, webhooks=lambda: self.webhooks, now=now, changed=lambda user: self._generations.forget(user=user)
+        )
         self._now = now
         self._generation: Generation
-        self._records = Records(self.log, webhooks=lambda: self.webhooks, now=now)
         self._own: list[web.AppRunner] = []
         self._acceptor: Acceptor | None = None
         self._admin_acceptor: Acceptor | None = None
@@ -129,13 +131,18 @@ class Gateway:
         """Where webhooks are kept."""
         return self._records.store
 
+    def learn(self, event: Event) -> None:
+        """Take up what a webhook says that has just been stored."""
+        self._records.learn(event)
+
     # --- start -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Fetch the first keys, then listen. Raises `accept.CannotListen`."""
         config = self._config
         self._warn(config)
-        self._generation = await self._generations.first(config)
+        self._records.open(config.store if config.needs_store else None)
+        self._generation = await self._generations.first(config, self._records.people)
         deps = self._generation.deps
         own = own_application((*health(self), *webhook_addresses(self, config.webhooks.paths, now=self._now)))
         self.listener = await self._make_listener(own, deps, config.limits)
@@ -151,7 +158,7 @@ class Gateway:
         remedy = "Stop what listens there, or set listen.port (GATEWAY_PORT) to a free port"
         self._acceptor = await self._open(self.listener, config.host, config.port, remedy, tls=tls)
         self._started.set()
-        self._records.open(config.store if config.needs_store else None)
+        self._records.start()
         self.log.event(
             "listening", host=config.host, port=self.port, admin_port=self.admin_port, tls=config.tls is not None,
             routes=len(config.routes), source=config.source,
@@ -204,7 +211,8 @@ class Gateway:
         old = self._generation
         config = await asyncio.to_thread(self._reread)
         tls = self._server_tls(config)  # before anything is exchanged: files may go between the look at them and now
-        new = await self._generations.next(old, config)
+        self._records.open(config.store if config.needs_store else None)
+        new = await self._generations.next(old, config, self._records.people)
         self._take_up(new, tls)
         await self._generations.retire(old, new)
         parts = changed(old.config, config)
@@ -228,7 +236,6 @@ class Gateway:
         self.listener.deps, self.listener.limits = new.deps, config.limits
         if self._acceptor is not None:
             self._acceptor.tls = tls
-        self._records.open(config.store if config.needs_store else None)
         self._contexts.keep([config.tls, *(route.upstream.tls for route in config.routes)])
         logs = config.logs
         self.log.configure(form=logs.format, level=logs.level, access=logs.access)

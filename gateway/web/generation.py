@@ -6,6 +6,7 @@ A request belongs to the generation it began under, so nothing of one is ever ch
 import random
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
+from weakref import WeakSet
 
 import aiohttp
 
@@ -18,6 +19,7 @@ from gateway.net.upstreams import Upstreams
 from gateway.telemetry import Log
 from gateway.web.deps import Deps, Issuer, VerifiedTokens
 from gateway.web.local import PATHS
+from gateway.web.people import People
 from gateway.web.rates import Buckets, rates_of
 
 # What a listening socket or a process is made with.
@@ -65,16 +67,17 @@ class Generations:
         self._random_bits = random.Random().getrandbits  # noqa: S311  ids, not secrets: unique is enough
         self._session: aiohttp.ClientSession | None = None
         self._running: set[RemoteKeys] = set()  # keys that are being refreshed
+        self._verdicts: WeakSet[VerifiedTokens] = WeakSet()
 
-    async def first(self, config: Config) -> Generation:
+    async def first(self, config: Config, people: People | None) -> Generation:
         """Make the first one; where the keys cannot be had soon, without them."""
         keys = await self._keys(config)
         if keys is not None and not keys.ready:
             url = config.issuer and config.issuer.jwks_url
             self._log.event("keys_unavailable", level="error", url=url, effect="only public routes work")
-        return Generation(config, keys, self._deps(config, keys, VerifiedTokens()))
+        return Generation(config, keys, self._deps(config, keys, VerifiedTokens(), people))
 
-    async def next(self, old: Generation, config: Config) -> Generation:
+    async def next(self, old: Generation, config: Config, people: People | None) -> Generation:
         """Make the one after `old`, which stays as it is.
 
         Raises:
@@ -91,7 +94,7 @@ class Generations:
                 await self._end(keys)
                 raise ConfigError((_no_keys(config),))
         verified = old.deps.verified if keys is old.keys and _judges_alike(old.config, config) else VerifiedTokens()
-        return Generation(config, keys, self._deps(config, keys, verified))
+        return Generation(config, keys, self._deps(config, keys, verified, people))
 
     async def retire(self, old: Generation, new: Generation) -> None:
         """Stop refreshing what the new one does not use; who already waits for a key still gets it."""
@@ -131,8 +134,14 @@ class Generations:
         await keys.first(self._first_keys_s)
         return keys
 
-    def _deps(self, config: Config, keys: KeySource | None, verified: VerifiedTokens) -> Deps:
+    def forget(self, *, user: str | None = None, session: str | None = None, org: str | None = None) -> None:
+        """Have the verdicts on whoever fits reached anew, under every configuration that requests still go by."""
+        for verified in self._verdicts:
+            verified.forget(user=user, session=session, org=org)
+
+    def _deps(self, config: Config, keys: KeySource | None, verified: VerifiedTokens, people: People | None) -> Deps:
         issuer = config.issuer
+        self._verdicts.add(verified)
         assert (issuer is None) == (keys is None)
         return Deps(
             routes=RouteTable(config.routes),
@@ -142,6 +151,7 @@ class Generations:
             issuer=Issuer(keys, issuer.token_policy, issuer.credentials) if issuer and keys else None,
             identity=config.identity,
             verified=verified,
+            people=people if config.needs_store else None,
             upstreams=self._upstreams.adopt({route.upstream for route in config.routes}),
             rates=rates_of(config.rates, config.routes, self._buckets),
             own_paths=PATHS.union(config.webhooks.paths),

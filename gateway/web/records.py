@@ -5,19 +5,31 @@ Composed apart from `app`, so that what needs the store is opened, exchanged on 
 
 from collections.abc import Callable
 
-from gateway.core.events import WebhookPolicy
+from gateway.core.directory import User, row_of
+from gateway.core.events import Event, WebhookPolicy
 from gateway.core.model import StoreAddress
 from gateway.errors import StoreDown
 from gateway.store.sql import SqlStore
 from gateway.telemetry import Log
+from gateway.web.feed import Feed
+from gateway.web.people import People
 
 
 class Records:
-    """`open` it with a configuration, once or at each reload; `close` it. `now` in Unix seconds."""
+    """`open` it with a configuration, once or at each reload, and `start` it; `close` it. `now` in Unix seconds.
 
-    def __init__(self, log: Log, *, webhooks: Callable[[], WebhookPolicy], now: Callable[[], float]) -> None:
-        self._log, self._webhooks, self._now = log, webhooks, now
-        self._store: SqlStore | None = None  # opened once something has to be kept
+    `changed` is told of each user of whom something else is known than before.
+    """
+
+    def __init__(
+        self, log: Log, *, webhooks: Callable[[], WebhookPolicy], now: Callable[[], float],
+        changed: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._log, self._webhooks, self._now, self._changed = log, webhooks, now, changed
+        self._store: SqlStore | None = None  # once something has to be kept
+        self._feed: Feed | None = None
+        self._started = False
+        self.people: People | None = None
 
     @property
     def is_up(self) -> bool:
@@ -32,17 +44,36 @@ class Records:
         return self._store
 
     def open(self, address: StoreAddress | None) -> None:
-        """Begin to open the store, unless it is open or none is needed; requests are served meanwhile."""
-        if self._store is None and address is not None:
-            self._store = SqlStore(
-                address.url,
-                on_event=self._log.event,
-                now=self._now,
-                retention_days=lambda: self._webhooks().retention_days,
-            )
+        """Have a store from now on, unless there is one already or none is needed."""
+        if self._store is not None or address is None:
+            return
+        self._store = SqlStore(
+            address.url, on_event=self._log.event, now=self._now,
+            retention_days=lambda: self._webhooks().retention_days,
+        )  # fmt: skip
+        self.people = People(self._store, now=self._now, changed=self._changed)
+        self._feed = Feed(self._store, self.people)
+        if self._started:
+            self.start()
+
+    def start(self) -> None:
+        """Begin to open the store; requests are served meanwhile. What is opened later starts at once."""
+        self._started = True
+        if self._store is not None and self._feed is not None:
             self._store.start()
+            self._feed.start()
+
+    def learn(self, event: Event) -> None:
+        """Take up at once what a webhook says that has just been stored."""
+        row = row_of(event)
+        if isinstance(row, User) and self.people is not None:
+            self.people.take(row)
 
     async def close(self) -> None:
         """Commit what waits, then close."""
+        if self._feed is not None:
+            await self._feed.close()
+        if self.people is not None:
+            await self.people.close()
         if self._store is not None:
             await self._store.close()

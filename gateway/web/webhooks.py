@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy
 
-from gateway.core.events import WebhookPolicy, as_name, check_instance, read_event
+from gateway.core.events import Event, WebhookPolicy, as_name, check_instance, read_event
 from gateway.errors import BadRequest, BodyTooLarge, GatewayError, Overloaded, RequestTimeout, WebhooksNotConfigured
 from gateway.store.base import Arrival, Inbox
 from gateway.web.local import Address, refusal
@@ -41,6 +41,9 @@ class Receiving(Protocol):
     @property
     def inbox(self) -> Inbox:
         """Where they are kept. Raises StoreDown where there is nothing."""
+
+    def learn(self, event: Event) -> None:
+        """Take up what a webhook says that has just been stored."""
 
 
 class Signed(NamedTuple):
@@ -85,6 +88,8 @@ class Receiver:
         check_instance(event, self._gateway.instances)  # 400
         arrival = Arrival(signed.svix_id, event, int(self._now() * 1000))
         new = await self._gateway.inbox.put(arrival)  # 503 store_unavailable
+        if new:
+            self._gateway.learn(event)
         return web.json_response({"status": "stored" if new else "repeated"})
 
     def _admit(self, request: web.Request) -> WebhookPolicy:
