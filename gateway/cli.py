@@ -151,6 +151,18 @@ def migrate(path: str | None) -> None:
 
 
 @main.command()
+@config_option
+@click.option("--dry-run", is_flag=True, help="Only compare; write nothing, and name the first differences.")
+@click.option("--restart", is_flag=True, help="Begin anew where an earlier run was broken off.")
+def sync(path: str | None, *, dry_run: bool, restart: bool) -> None:
+    """Bring the user directory into step with Clerk: add what is missing, mend what differs, mark what is gone."""
+    from gateway.ops.sync import sync as bring_into_step
+
+    terminal = sys.stdout.isatty()
+    sys.exit(bring_into_step(path, os.environ, dry_run=dry_run, restart=restart, write=click.echo, terminal=terminal))
+
+
+@main.command()
 @click.option("--port", default=DEV_PORT, show_default=True, help="The gateway's; issuer and sample take the next two.")
 @click.option("--issuer-port", type=int, help="The local issuer's. Default: the gateway's + 1.")
 @click.option("--upstream-port", type=int, help="The sample upstream's. Default: the gateway's + 2.")

@@ -4,15 +4,17 @@ Whoever starts it sees to it that it is the only one (`store/syncing`); between 
 """
 
 import asyncio
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 from gateway.core.directory import Membership, Row, membership_row, organization_row, user_row
 from gateway.core.reconcile import Place, Progress, Stage, Step, step
 from gateway.core.verify import KeySet, parse_jwks
-from gateway.errors import ClerkApiDown, ClerkApiRefused, SyncRefused
+from gateway.errors import ClerkApiDown, ClerkApiRefused, StoreDown, SyncRefused
 from gateway.net.clerk_api import IDS_AT_ONCE, PAGE, Object, Source
 from gateway.net.jwks import KeySource
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SUSPECTS: Final = 500  # looked for at once
+ALIVE_S: Final = 15.0  # between two signs of life; without one for `syncing.LEASE_MS` another may take over
 # Clerk's word where an instance has no organisations at all.
 WITHOUT_ORGANIZATIONS: Final = "organization_not_enabled_in_instance"
 MAKERS: Final[Mapping[Stage, Callable[..., Row | None]]] = {
@@ -175,6 +178,45 @@ class Run:
 def _made(stage: Stage, objects: Sequence[Object], asked_at: int) -> list[Row]:
     make = MAKERS[stage]
     return [row for each in objects if (row := make(each, at=asked_at)) is not None]
+
+
+# --- a whole run ------------------------------------------------------------------------------------------------------
+
+
+async def reconciled(
+    source: Source, store: Asking, *, instance: str | None, anew: bool, now: Callable[[], int],
+    on_page: Callable[[Page], None], limit: int = PAGE, rest: Callable[[float], Awaitable[None]] = no_rest,
+) -> Progress:  # fmt: skip
+    """Run from where the last one was broken off, or from the beginning; whoever else tries meanwhile is refused.
+
+    Raises:
+        SyncRefused: another run is under way, or the store is of another instance.
+        ClerkApiDown, StoreDown: it was broken off; the next run goes on there.
+    """
+    holder = secrets.token_hex(8)
+    progress = await store.write(
+        lambda database: database.syncing.take(holder, instance=instance, now=now(), anew=anew)
+    )
+    alive = asyncio.get_running_loop().create_task(_stay_alive(store, holder, now))
+    finished_at: int | None = None
+    try:
+        done = await Run(source, store, progress, holder=holder, now=now, on_page=on_page, limit=limit, rest=rest).all()
+        finished_at = now()
+    finally:
+        alive.cancel()
+        with suppress(asyncio.CancelledError):
+            await alive
+        with suppress(StoreDown):  # then it runs out
+            await store.write(lambda database: database.syncing.release(holder, finished_at=finished_at))
+    return done
+
+
+async def _stay_alive(store: Asking, holder: str, now: Callable[[], int]) -> None:
+    """Say so while Clerk makes us wait. That another has taken over, the next page is told."""
+    while True:
+        await asyncio.sleep(ALIVE_S)
+        with suppress(StoreDown, SyncRefused):
+            await store.write(lambda database: database.syncing.hold(holder, now=now()))
 
 
 # --- whose users ------------------------------------------------------------------------------------------------------

@@ -252,6 +252,8 @@ class FakeBackendApi:
                             content_type="application/json")  # fmt: skip
 
     def _answer(self, request: web.Request, path: str) -> tuple[int, Any]:
+        if request.path == "/.well-known/jwks.json":
+            return 200, self.clerk.jwks()  # so that it may stand in for the issuer, too
         if not request.path.startswith(PREFIX + "/"):
             return 404, b"<html>no such page</html>"
         if request.headers.get("Authorization") != f"Bearer {self.secret_key}":
