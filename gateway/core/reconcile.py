@@ -86,14 +86,27 @@ class Place:
     longest: int = 0  # page so far: Clerk may give fewer than it is asked for, and the last page is a shorter one
 
 
+class Span(NamedTuple):
+    """What was created from `since` to before `until` (ms); None: from ever, for ever."""
+
+    since: int | None
+    until: int | None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing can be in it."""
+        return self.since is not None and self.since == self.until
+
+
 class Step(NamedTuple):
-    """What a page says; of a span that ends where it begins, nothing."""
+    """What a page says."""
 
     fresh: tuple[Mapping[str, Any], ...]  # what was not on the page before
-    since: int | None  # it speaks for what was created from here
-    until: int | None  # to before here; None: for all the rest
+    span: Span  # what was created then and is not on it may be gone
     next: Place | None  # where the next page is; None: there is none
-    shifted: bool = False  # too much was deleted meanwhile: it speaks for nothing, and some are read once more
+
+
+NOTHING: Final = Span(0, 0)
 
 
 def step(place: Place, page: Sequence[Mapping[str, Any]], *, by_time: bool, limit: int) -> Step:
@@ -110,16 +123,16 @@ def step(place: Place, page: Sequence[Mapping[str, Any]], *, by_time: bool, limi
     if place.offset and len(fresh) == len(page):
         # Nothing of what should have come again: more was deleted before this page than it overlaps with.
         back = replace(place, offset=max(0, place.offset - max(1, limit // 2)))
-        return Step((), place.since, place.since, back, shifted=True)
+        return Step((), NOTHING, back)
     longest = max(place.longest, len(page))
     on = len(page) - min(OVERLAP, (len(page) + 1) // 2)
     if fresh:
-        until = times[-1]
-        return Step(fresh, place.since, until, _behind(place, page, on=on, longest=longest, by_time=by_time))
+        span = Span(place.since, times[-1])
+        return Step(fresh, span, _behind(place, page, on=on, longest=longest, by_time=by_time))
     if on == 0 or len(page) < longest:
-        return Step((), place.since, None, None)
+        return Step((), Span(place.since, None), None)
     # All of one moment, and as many as a page takes: more of that moment may follow.
-    return Step((), place.since, place.since, replace(place, offset=place.offset + on, longest=longest))
+    return Step((), NOTHING, replace(place, offset=place.offset + on, longest=longest))
 
 
 def _behind(place: Place, page: Sequence[Mapping[str, Any]], *, on: int, longest: int, by_time: bool) -> Place:

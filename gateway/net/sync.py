@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 from gateway.core.directory import Membership, Row, membership_row, organization_row, user_row
-from gateway.core.reconcile import Place, Progress, Stage, Step, step
+from gateway.core.reconcile import Place, Progress, Span, Stage, step
 from gateway.core.verify import KeySet, parse_jwks
 from gateway.errors import ClerkApiDown, ClerkApiRefused, StoreDown, SyncRefused
 from gateway.net.clerk_api import IDS_AT_ONCE, PAGE, Object, Source
@@ -87,8 +87,8 @@ class Run:
         told = step(place, page, by_time=stage == "users", limit=self._limit)
         rows = await asyncio.to_thread(_made, stage, told.fresh, asked_at)
         worked_s = time.perf_counter() - began
-        if told.since is None or told.since != told.until:
-            await self._seek_gone(stage, told, [each["id"] for each in page])
+        if not told.span.is_empty:
+            await self._seek_gone(stage, told.span, [each["id"] for each in page])
         began = time.perf_counter()
         await self._settle(stage, rows, [], asked_at=asked_at, place=told.next)
         await self._rest(worked_s + time.perf_counter() - began)
@@ -100,11 +100,9 @@ class Run:
             return await self._source.organizations(offset=place.offset, limit=self._limit)
         return await self._source.memberships(offset=place.offset, limit=self._limit) or []
 
-    async def _seek_gone(self, stage: Stage, told: Step, present: Sequence[str]) -> None:
+    async def _seek_gone(self, stage: Stage, span: Span, present: Sequence[str]) -> None:
         """Ask for each one that the page should have had. What is there all the same is looked at like the rest."""
-        from gateway.store.syncing import Span
-
-        here, span, started_at = set(present), Span(told.since, told.until), self.progress.started_at
+        here, started_at = set(present), self.progress.started_at
         while True:
             suspects = await self._store.read(
                 lambda database: database.syncing.suspects(stage, span, here, started_at=started_at, limit=SUSPECTS)

@@ -15,6 +15,7 @@ from gateway.core.reconcile import (
     STAGES,
     Known,
     Progress,
+    Span,
     Stage,
     Tally,
     judge,
@@ -30,13 +31,6 @@ LEASE_MS: Final = 60_000  # without a sign of life another may take over; renewe
 KEY: Final = "directory"
 KINDS: Final[Mapping[Stage, type[Row]]] = dict(zip(STAGES, TABLES, strict=True))
 Pairs = Sequence[tuple[Row | None, Row]]
-
-
-class Span(NamedTuple):
-    """What was created from `since` to before `until` (ms); None: from ever, for ever."""
-
-    since: int | None
-    until: int | None
 
 
 class Outcome(NamedTuple):
