@@ -34,8 +34,8 @@ The way of a webhook:
 then, without waiting, what the next request of that user is told: `web/records`, `web/people`. A user's first request
 asks the store there too; what other processes wrote comes by `web/feed`.
 
-What webhooks did not tell comes from Clerk's lists: `net/sync` reads them by `net/clerk_api`, `core/reconcile` compares,
-`store/syncing` keeps. `ops/sync` starts it, or `web/reconciling` every so many hours.
+What webhooks did not tell comes from Clerk's lists: `net/sync` reads them by `net/clerk_api`, `core/reconcile`
+compares, `store/syncing` keeps. `ops/sync` starts it, or `web/reconciling` every so many hours.
 """
 
 __version__ = "0.1.0"
