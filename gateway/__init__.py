@@ -36,6 +36,9 @@ user asks the store there too; what other processes wrote comes by `web/feed`. A
 
     delivery row, in that same transaction -> Claimed -> signed and sent -> Answer -> Verdict -> Settled
     store/deliveries, core/delivery           net/delivery  net/sender      core/delivery        store/deliveries
+
+What webhooks did not tell comes from Clerk's lists: `net/sync` reads them by `net/clerk_api`, `core/reconcile`
+compares, `store/syncing` keeps. `ops/sync` starts it, or `web/reconciling` every so many hours.
 """
 
 __version__ = "0.1.0"

@@ -150,6 +150,18 @@ def migrate(path: str | None) -> None:
     sys.exit(bring_up_to_date(path, os.environ, write=click.echo))
 
 
+@main.command()
+@config_option
+@click.option("--dry-run", is_flag=True, help="Only compare; write nothing, and name the first differences.")
+@click.option("--restart", is_flag=True, help="Begin anew where an earlier run was broken off.")
+def sync(path: str | None, *, dry_run: bool, restart: bool) -> None:
+    """Bring the user directory into step with Clerk: add what is missing, mend what differs, mark what is gone."""
+    from gateway.ops.sync import sync as bring_into_step
+
+    terminal = sys.stdout.isatty()
+    sys.exit(bring_into_step(path, os.environ, dry_run=dry_run, restart=restart, write=click.echo, terminal=terminal))
+
+
 @main.group()
 def webhooks() -> None:
     """Look at stored webhooks and their deliveries, and have them delivered again; the gateway may run or not."""

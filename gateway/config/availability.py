@@ -41,10 +41,8 @@ UNBUILT = (
     Unbuilt("public_url", "what public_url is for, redirects and assertions, is", is_off),
     Unbuilt("workers", "more than one worker process is", besides(1)),
     Unbuilt("issuers", "several issuers are", is_off),
-    Unbuilt("clerk.secret_key", "calls to Clerk's Backend API are", is_off),
     Unbuilt("clerk.machine_secret_key", "machine tokens are", is_off),
     Unbuilt("clerk.machine_verify_per_s", "machine tokens are", besides(20, 20.0)),
-    Unbuilt("clerk.api_url", "calls to Clerk's Backend API are", besides("https://api.clerk.com")),
     Unbuilt("clerk.frontend_api_url", "the Frontend API proxy is", besides("https://frontend-api.clerk.dev")),
     Unbuilt("clerk.proxy_path", "the Frontend API proxy is", is_off),
     Unbuilt("clerk.proxy_url", "the Frontend API proxy is", is_off),
@@ -62,7 +60,6 @@ UNBUILT = (
     Unbuilt("identity.assertion.keys_dir", "the signed assertion is", is_off),
     Unbuilt("identity.assertion.rotate_after_h", "the signed assertion is", besides(720)),
     Unbuilt("cache.url", "a shared cache is", besides("memory://")),
-    Unbuilt("sync.every_h", "reconciling the user directory is", is_off),
     Unbuilt("metrics.enabled", "metrics are", is_off),
     Unbuilt("tracing.endpoint", "tracing is", is_off),
 )

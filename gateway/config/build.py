@@ -3,6 +3,7 @@
 from ipaddress import ip_network
 
 from gateway.config.admin import build_admin
+from gateway.config.backend import build_backend, build_sync
 from gateway.config.clerk import build_issuer
 from gateway.config.convex import review_convex
 from gateway.config.cors import build_cors
@@ -38,6 +39,7 @@ def build(settings: Settings, report: Report) -> Config:
     public_url = report.tried(("public_url",), read_url, settings.public_url) if settings.public_url else None
     store = report.tried(URL, read_store, settings.store.url) if settings.store.url else None
     webhooks = build_webhooks(settings.webhooks, settings.clerk, report, store=store)
+    backend = build_backend(settings.clerk, report)
     return Config(
         host=_host(settings.listen.host, report),
         port=settings.listen.port,
@@ -54,6 +56,8 @@ def build(settings: Settings, report: Report) -> Config:
         store=store,
         webhooks=webhooks,
         subscriptions=build_subscriptions(settings.upstreams, upstreams, report, received=webhooks.needs_store),
+        backend=backend,
+        sync=build_sync(settings.sync, report, backend=backend, store=store),
         logs=LogPolicy(**settings.logs.model_dump()),
         drain_s=settings.drain_s,
         drain_delay_s=settings.drain_delay_s,

@@ -19,6 +19,7 @@ from gateway.store.directory import DirectoryTables, erase, next_change
 from gateway.store.engine import WRITES, FileWatch, Refused, is_deadlock, open_engine, told
 from gateway.store.migrations import LATEST, check_version, migrate, version_of
 from gateway.store.retention import forget
+from gateway.store.syncing import SyncTables
 from gateway.store.tables import INBOX, SCHEMA, inserting
 from gateway.store.webhooks import WebhookTables
 
@@ -39,6 +40,7 @@ class Database:
         self.directory = DirectoryTables(self.read, self.write, dialect=dialect)
         self.deliveries = DeliveryTables(self.read, self.write)
         self.webhooks = WebhookTables(self.read, self.write)
+        self.syncing = SyncTables(self.read, self.write, self.directory, dialect=dialect)
         try:
             if is_sqlite if migrating is None else migrating:
                 self.migrated = self.write(migrate)

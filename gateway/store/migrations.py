@@ -67,6 +67,15 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
             WHERE state = 'waiting' AND due_at IS NOT NULL""",
         "CREATE INDEX gateway_deliveries_dead ON gateway_deliveries (seq) WHERE state = 'dead'",
     ),
+    (
+        """CREATE TABLE gateway_sync (id TEXT PRIMARY KEY, noticed_at BIGINT NOT NULL, instance TEXT, progress TEXT,
+            finished_at BIGINT, holder TEXT, held_until BIGINT NOT NULL)""",
+        # Clerk's lists come by creation, and each page is compared with what is known of its span.
+        *(
+            f"CREATE INDEX gateway_{table}_created ON gateway_{table} (created_at)"
+            for table in ("users", "organizations", "memberships")
+        ),
+    ),
 )
 LATEST: Final = len(STEPS)
 

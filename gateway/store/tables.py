@@ -92,6 +92,17 @@ DELIVERIES: Final = Table(
     Column("last_status", BigInteger),
     *_text("last_error"),
 )
+SYNC: Final = Table(
+    "gateway_sync",
+    METADATA,
+    Column("id", Text, primary_key=True),  # one row: two runs at once would only hinder each other
+    Column("noticed_at", BigInteger, nullable=False),  # since when a run is waited for
+    *_text("instance"),  # whose users are in this store
+    Column("progress", Json),  # of the last run
+    Column("finished_at", BigInteger),  # of the last run that came to its end
+    *_text("holder"),  # who runs it now,
+    Column("held_until", BigInteger, nullable=False),  # unless it died
+)
 SCHEMA: Final = Table(
     "gateway_schema",
     METADATA,

@@ -13,6 +13,7 @@ from gateway.core.events import Event, WebhookPolicy
 from gateway.core.model import Limits
 from gateway.core.routing import Route
 from gateway.errors import ConfigError, Draining
+from gateway.net.clerk_access import ClerkAccess
 from gateway.net.deadlines import Deadlines
 from gateway.net.tls import Contexts, Reread, reason_of
 from gateway.net.upstreams import Balancer, Upstreams
@@ -59,13 +60,12 @@ class Gateway:
         self._generations = Generations(
             self._upstreams, self._buckets, self.log, now=now, monotonic=monotonic, first_keys_s=first_keys_s
         )
+        self._clerk = ClerkAccess(lambda: self._generation.config.backend)
         self._records = Records(
-            self.log,
-            self._contexts,
-            webhooks=lambda: self.webhooks,
-            now=now,
-            changed=lambda user: self._generations.forget(user=user),
-        )
+            self.log, self._contexts, webhooks=lambda: self.webhooks, now=now,
+            changed=lambda user: self._generations.forget(user=user), clerk=self._clerk,
+            sync=lambda: self._generation.config.sync, keys=lambda: self._generation.keys,
+        )  # fmt: skip
         self._now = now
         self._generation: Generation
         self._own: list[web.AppRunner] = []
@@ -296,6 +296,7 @@ class Gateway:
             await own.cleanup()
         await self._generations.close()
         await self._records.close()
+        await self._clerk.close()
         self.log.close()
 
     async def wait_stopped(self) -> None:

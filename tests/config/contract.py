@@ -102,9 +102,7 @@ ASKING = (
     ("workers", "2"),
     ("workers", "auto"),
     ("issuers", "[{name: one, issuer: clerk.example.com}]"),
-    ("clerk.secret_key", "sk_live_abcdefgh"),
     ("clerk.machine_secret_key", "ak_abcdefgh"),
-    ("clerk.api_url", "https://api.example.com"),
     ("clerk.frontend_api_url", "https://fapi.example.com"),
     ("clerk.proxy_path", "/__clerk"),
     ("clerk.proxy_url", "https://app.example.com/__clerk"),
@@ -129,7 +127,6 @@ ASKING = (
     ("identity.assertion.rotate_after_h", "1"),
     ("public_url", "https://api.example.com"),
     ("cache.url", "redis://cache.internal"),
-    ("sync.every_h", "24"),
     ("metrics.enabled", "true"),
     ("tracing.endpoint", "http://127.0.0.1:4318"),
 )

@@ -49,9 +49,9 @@ def _matches(pattern, key):
     ("sections", "environ", "message"),
     [
         pytest.param(
-            {"sync": "{every_h: '${HOURS:-0}'}"},
-            {"HOURS": "24"},
-            "HOURS is set, but reconciling the user directory is not available yet: ignored",
+            {"tracing": "{endpoint: '${ENDPOINT:-}'}"},
+            {"ENDPOINT": "http://127.0.0.1:4318"},
+            "ENDPOINT is set, but tracing is not available yet: ignored",
             id="one-key",
         ),
         pytest.param(

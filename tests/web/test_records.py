@@ -4,7 +4,9 @@ import pytest
 
 from gateway.core.events import WebhookPolicy
 from gateway.core.model import StoreAddress
+from gateway.core.reconcile import SyncPolicy
 from gateway.errors import StoreDown
+from gateway.net.clerk_access import ClerkAccess
 from gateway.net.tls import Contexts
 from gateway.telemetry import LineWriter, Log
 from gateway.web.records import Records
@@ -13,7 +15,10 @@ from gateway.web.records import Records
 async def test_a_store_is_opened_where_one_is_needed(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as file:
         log = Log(LineWriter(file.fileno()))
-        records = Records(log, Contexts(log.event), webhooks=WebhookPolicy, now=lambda: 0.0, changed=lambda _: None)
+        records = Records(
+            log, Contexts(log.event), webhooks=WebhookPolicy, now=lambda: 0.0, changed=lambda _: None, clerk=ClerkAccess(lambda: None),
+            sync=SyncPolicy, keys=lambda: None,
+        )  # fmt: skip
         records.open(None)
         assert records.is_up
         with pytest.raises(StoreDown):
