@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, select, text, update
 
 from gateway.core.directory import row_of
+from gateway.core.revocation import revocations_of
 from gateway.errors import StoreDown
 from gateway.store.base import Arrival, Stored
 from gateway.store.directory import DirectoryTables, erase, next_change
 from gateway.store.engine import WRITES, FileWatch, Refused, is_deadlock, open_engine, told
 from gateway.store.migrations import LATEST, check_version, migrate, version_of
 from gateway.store.retention import forget
+from gateway.store.revocations import RevocationTables
 from gateway.store.tables import INBOX, SCHEMA, inserting
 
 T = TypeVar("T")
@@ -34,6 +36,7 @@ class Database:
         )
         self._file = FileWatch(str(self._engine.url.database)) if is_sqlite else None
         self.directory = DirectoryTables(self.read, self.write, dialect=dialect)
+        self.revocations = RevocationTables(self.read, self.write)
         try:
             if is_sqlite if migrating is None else migrating:
                 self.migrated = self.write(migrate)
@@ -104,9 +107,11 @@ class Database:
         values = [_inbox_values(arrival) for arrival in arrivals if first[arrival.svix_id] is arrival]
         new = set(connection.execute(self._keeping, values).scalars())
         fresh = [first[svix_id] for svix_id in new]
-        rows = [row for arrival in fresh if (row := row_of(arrival.event)) is not None]
+        made = [(arrival, row_of(arrival.event)) for arrival in fresh]
         now = max((arrival.received_at for arrival in fresh), default=0)
-        self.directory.merge_in(connection, rows, now=now)
+        self.directory.merge_in(connection, [row for _, row in made if row is not None], now=now)
+        ended = [revocations_of(came.event, row, now_ms=came.received_at) for came, row in made]
+        self.revocations.add_in(connection, [each for several in ended for each in several])
         erase(connection, {arrival.event.user_id for arrival in fresh if arrival.event.user_id})
         return [arrival.svix_id in new and first[arrival.svix_id] is arrival for arrival in arrivals]
 

@@ -1,11 +1,11 @@
-"""What is forgotten when: payloads and ids of webhooks, tombstones. Some at a time, for webhooks wait meanwhile."""
+"""What is forgotten when: webhooks, tombstones, revocations. Some at a time, for webhooks wait meanwhile."""
 
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table, and_, delete, or_, select, update
 
 from gateway.store.directory import erasing, next_change
-from gateway.store.tables import INBOX, MEMBERSHIPS, ORGANIZATIONS, USERS
+from gateway.store.tables import INBOX, MEMBERSHIPS, ORGANIZATIONS, REVOCATIONS, USERS
 
 DAY_MS: Final = 86_400_000
 IDS_DAYS: Final = 7  # Svix retries for 28 hours, and people replay by hand
@@ -24,6 +24,7 @@ def forget(connection: Connection, *, now: int, retention_days: int) -> bool:
     stale = and_(INBOX.c.received_at < payloads_before, INBOX.c.payload.is_not(None))
     touched = _some(connection, INBOX, stale, update(INBOX).values(payload=None))
     touched += _some(connection, INBOX, INBOX.c.received_at < ids_before, delete(INBOX))
+    touched += _some(connection, REVOCATIONS, REVOCATIONS.c.void_at <= now, delete(REVOCATIONS))
     return touched + _forget_tombstones(connection, gone_before) > 0
 
 

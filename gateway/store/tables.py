@@ -76,6 +76,15 @@ USERS: Final = Table(
 )
 ORGANIZATIONS: Final = Table("gateway_organizations", METADATA, *_row_columns(), *_text("name", "slug", "picture"))
 MEMBERSHIPS: Final = Table("gateway_memberships", METADATA, *_row_columns(), *_text("org_id", "user_id", "role"))
+# In the order of changes, like the rows above. Who fits all that is given is refused (`core.revocation`).
+REVOCATIONS: Final = Table(
+    "gateway_revocations",
+    METADATA,
+    Column("change", BigInteger, primary_key=True, autoincrement=False),
+    *_text("user_id", "session_id", "org_id"),
+    Column("issued_until", BigInteger, nullable=False),
+    Column("void_at", BigInteger, nullable=False),
+)
 SCHEMA: Final = Table(
     "gateway_schema",
     METADATA,

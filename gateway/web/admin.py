@@ -20,6 +20,7 @@ from gateway.core.routing import Route, RouteTable
 from gateway.errors import BadRequest, ConfigError
 from gateway.net.pool import Pool
 from gateway.net.upstreams import Balancer
+from gateway.web.admin_revoke import Revoking, revoke_addresses
 from gateway.web.deps import Deps
 from gateway.web.local import Address, Handler, Serving, health, own_application, refusal
 
@@ -32,7 +33,7 @@ OPEN: Final = frozenset({"/healthz", "/readyz"})  # on loopback
 MOST: Final = 500  # of a list
 
 
-class Operated(Serving, Protocol):
+class Operated(Serving, Revoking, Protocol):
     """The gateway as its operators see it (`web.app`)."""
 
     @property
@@ -80,6 +81,7 @@ def admin_application(gateway: Operated) -> web.Application:
 def _table(gateway: Operated) -> tuple[Address, ...]:
     return (
         *health(gateway),
+        *revoke_addresses(gateway),
         Address(hdrs.METH_GET, "/v1/routes", _on(gateway, _routes)),
         Address(hdrs.METH_POST, "/v1/reload", _on(gateway, _reload)),
     )

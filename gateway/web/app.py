@@ -10,15 +10,18 @@ from gateway.config import Config, Finding
 from gateway.core.admin import AdminPolicy
 from gateway.core.events import WebhookPolicy
 from gateway.core.model import Limits
+from gateway.core.revocation import Revocation
 from gateway.core.routing import Route
 from gateway.errors import ConfigError, Draining
 from gateway.net.deadlines import Deadlines
 from gateway.net.tls import Contexts, Reread, reason_of
 from gateway.net.upstreams import Balancer, Upstreams
+from gateway.store.base import Arrival
 from gateway.store.sql import SqlStore
 from gateway.telemetry import LineWriter, Log, standard_output
 from gateway.web.accept import Acceptor, listen
 from gateway.web.admin import LIMITS, admin_application, admin_deps
+from gateway.web.admin_revoke import Revoked, SessionEnder
 from gateway.web.deps import Deps
 from gateway.web.generation import Generation, Generations, changed
 from gateway.web.listener import Listener
@@ -29,6 +32,7 @@ from gateway.web.reload import Reloads
 from gateway.web.webhooks import webhook_addresses
 
 FIRST_KEYS_S = 5.0  # then it listens without: public routes work, `/readyz` says 503
+FIRST_RECORDS_S = 5.0  # then it listens without what was revoked before
 
 
 class Gateway:
@@ -54,12 +58,13 @@ class Gateway:
         self._contexts = Contexts(self.log.event)
         self._upstreams = Upstreams(self.deadlines, self._contexts, on_event=self.log.event)
         self._buckets = MemoryBuckets(monotonic)
+        self._records = Records(self.log, webhooks=lambda: self.webhooks, now=now)
         self._generations = Generations(
-            self._upstreams, self._buckets, self.log, now=now, monotonic=monotonic, first_keys_s=first_keys_s
-        )
+            self._upstreams, self._buckets, self.log, revoked=self._records.revocations, now=now, monotonic=monotonic,
+            first_keys_s=first_keys_s,
+        )  # fmt: skip
         self._now = now
         self._generation: Generation
-        self._records = Records(self.log, webhooks=lambda: self.webhooks, now=now)
         self._own: list[web.AppRunner] = []
         self._acceptor: Acceptor | None = None
         self._admin_acceptor: Acceptor | None = None
@@ -112,6 +117,15 @@ class Gateway:
         """The routes in force."""
         return self._generation.config.routes
 
+    @property
+    def session_ender(self) -> SessionEnder | None:
+        """Clerk's Backend API; None without a secret key."""
+        return None
+
+    async def revoke(self, *, user: str | None = None, session: str | None = None) -> Revoked:
+        """Refuse what this user has got so far, or this session, from now on."""
+        return await self._records.revoke(user=user, session=session)
+
     # --- as its webhook endpoint sees it (`web.webhooks`) ------------------------------------------------------------
 
     @property
@@ -129,6 +143,10 @@ class Gateway:
         """Where webhooks are kept."""
         return self._records.store
 
+    def took(self, arrival: Arrival) -> None:
+        """Act on a webhook that has come."""
+        self._records.took(arrival)
+
     # --- start -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -139,9 +157,13 @@ class Gateway:
         deps = self._generation.deps
         own = own_application((*health(self), *webhook_addresses(self, config.webhooks.paths, now=self._now)))
         self.listener = await self._make_listener(own, deps, config.limits)
-        for each in (self._contexts.look, self._buckets.sweep, self.log.flush):
+        revocations = self._records.revocations
+        revocations.when_ended = self._end
+        for each in (self._contexts.look, self._buckets.sweep, revocations.sweep, self.log.flush):
             self.deadlines.on_sweep(each)
         self.deadlines.start()
+        self._records.open(config.store if config.needs_store else None)
+        await self._records.first(FIRST_RECORDS_S)
         # First: what cannot start must not have taken anybody's request.
         if config.admin is not None:
             self.admin_listener = await self._make_listener(admin_application(self), admin_deps(deps), LIMITS)
@@ -151,10 +173,16 @@ class Gateway:
         remedy = "Stop what listens there, or set listen.port (GATEWAY_PORT) to a free port"
         self._acceptor = await self._open(self.listener, config.host, config.port, remedy, tls=tls)
         self._started.set()
-        self._records.open(config.store if config.needs_store else None)
         self.log.event(
             "listening", host=config.host, port=self.port, admin_port=self.admin_port, tls=config.tls is not None,
             routes=len(config.routes), source=config.source,
+        )  # fmt: skip
+
+    def _end(self, what: Revocation) -> int:
+        """End what a revocation concerns: verdicts reached before it, and open streams, which are counted."""
+        self._generations.forget(user=what.user, session=what.session, org=what.org)
+        return self.listener.streams.revoke(
+            user=what.user, session=what.session, org=what.org, before=what.before
         )  # fmt: skip
 
     def _warn(self, config: Config) -> None:

@@ -9,7 +9,8 @@ from gateway.core.credentials import CredentialPolicy
 from gateway.core.forwarding import Network
 from gateway.core.headers import FieldRules
 from gateway.core.identity import IdentityPolicy
-from gateway.core.model import Identified
+from gateway.core.model import Identified, Principal
+from gateway.core.revocation import fits
 from gateway.core.routing import RouteTable
 from gateway.core.verify import TokenPolicy
 from gateway.net.jwks import KeySource
@@ -26,13 +27,20 @@ class Events(Protocol):
         """Log that something happened."""
 
 
+class Revoked(Protocol):
+    """What is revoked (`web.revocations`)."""
+
+    def is_revoked(self, principal: Principal) -> bool:
+        """Say whether a token is refused although it is good in itself."""
+
+
 class VerifiedTokens:
     """Verdicts on tokens, by hash: bounded, and forgotten with the keys that they were reached with.
 
     A verdict depends on the keys and the configuration alone; what a route asks for is checked every time.
     """
 
-    __slots__ = ("_generation", "_good", "_most", "_refused")
+    __slots__ = ("__weakref__", "_generation", "_good", "_most", "_refused")
     LIFE_S = 300.0
     REFUSED_LIFE_S = 60.0
 
@@ -65,6 +73,15 @@ class VerifiedTokens:
         """Remember a token that no time will make good. Apart, so that made-up ones push out no good one."""
         _remember(self._refused, key, (now + self.REFUSED_LIFE_S, reason), self._most // 4)
 
+    def forget(self, *, user: str | None = None, session: str | None = None, org: str | None = None) -> None:
+        """Forget the verdicts on whoever fits all that is given; they are verified again."""
+        gone = [
+            key for key, (_, known) in self._good.items()
+            if fits(known.principal, user=user, session=session, org=org)
+        ]  # fmt: skip
+        for key in gone:
+            del self._good[key]
+
     def __len__(self) -> int:
         return len(self._good)
 
@@ -95,6 +112,7 @@ class Deps:
     issuer: Issuer | None  # None: every route is public
     identity: IdentityPolicy
     verified: VerifiedTokens
+    revoked: Revoked
     upstreams: Mapping[str, Balancer]  # by name
     rates: Rates | None  # None: nothing is limited
     own_paths: Container[str]

@@ -11,6 +11,7 @@ from gateway.core.headers import refuse_repeated
 from gateway.core.identity import identity_block, identity_fields, unusable_headers
 from gateway.core.model import Header, Identified, Inbound
 from gateway.core.policy import admit
+from gateway.core.revocation import REASON
 from gateway.core.routing import Route
 from gateway.core.session import check_client_uat, cookie_reason
 from gateway.core.verify import read_token, verify_token
@@ -120,6 +121,9 @@ async def _verified(deps: Deps, issuer: Issuer, raw: bytes, token_key: bytes, no
         raise InvalidToken("jwk-kid-mismatch")
     claims = verify_token(token, key, issuer.tokens, now=now)
     principal = principal_from(claims, token)
+    # Behind the last wait: what is revoked while a key is fetched must not be remembered as good.
+    if deps.revoked.is_revoked(principal):
+        raise InvalidToken(REASON)
     for name in unusable_headers(claims, deps.identity):
         deps.log.event("identity_header_dropped", level="warning", header=name, why="its claim is an object")
     fields = identity_block(identity_fields(principal, deps.identity))

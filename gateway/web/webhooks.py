@@ -12,7 +12,15 @@ from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy
 
 from gateway.core.events import WebhookPolicy, as_name, check_instance, read_event
-from gateway.errors import BadRequest, BodyTooLarge, GatewayError, Overloaded, RequestTimeout, WebhooksNotConfigured
+from gateway.errors import (
+    BadRequest,
+    BodyTooLarge,
+    GatewayError,
+    Overloaded,
+    RequestTimeout,
+    StoreDown,
+    WebhooksNotConfigured,
+)
 from gateway.store.base import Arrival, Inbox
 from gateway.web.local import Address, refusal
 
@@ -41,6 +49,9 @@ class Receiving(Protocol):
     @property
     def inbox(self) -> Inbox:
         """Where they are kept. Raises StoreDown where there is nothing."""
+
+    def took(self, arrival: Arrival) -> None:
+        """Act on one that has come."""
 
 
 class Signed(NamedTuple):
@@ -84,7 +95,14 @@ class Receiver:
         event = read_event(body, keep_private=policy.private_metadata)  # 400
         check_instance(event, self._gateway.instances)  # 400
         arrival = Arrival(signed.svix_id, event, int(self._now() * 1000))
-        new = await self._gateway.inbox.put(arrival)  # 503 store_unavailable
+        try:
+            new = await self._gateway.inbox.put(arrival)  # 503 store_unavailable
+        except StoreDown:
+            # It is genuine, and what it ends should not have to wait for a disk; Clerk sends it again.
+            self._gateway.took(arrival)
+            raise
+        if new:
+            self._gateway.took(arrival)
         return web.json_response({"status": "stored" if new else "repeated"})
 
     def _admit(self, request: web.Request) -> WebhookPolicy:

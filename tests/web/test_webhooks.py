@@ -44,7 +44,7 @@ async def receiving(tmp_path: Path, *, secrets: tuple[str, ...] = (SECRET,), **m
         "store": {"url": f"sqlite:///{tmp_path / 'gateway.db'}"},
     }
     async with gateway(1, **(overrides | more)) as running:
-        while running.app._store is not None and not running.app._store.is_up:
+        while not running.app._records.is_up:
             await asyncio.sleep(0.01)
         yield running
 
