@@ -30,6 +30,9 @@ The way of a webhook:
     bytes -> Signed -> Event -> Arrival -> inbox row and directory row, in one transaction of many webhooks -> 200
              web/webhooks      store/sql   store/group, store/database
                       core/events          core/directory
+
+What ends before its token does (`core/revocation`) is stored with the webhook that says so, and kept in mind by
+`web/revocations`: asked where a token is verified and where a stream opens, so that nothing is added to a request.
 """
 
 __version__ = "0.1.0"

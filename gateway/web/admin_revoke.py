@@ -8,8 +8,9 @@ from aiohttp import hdrs, web
 
 from gateway.core.events import as_name
 from gateway.errors import BadRequest, StoreDown
-from gateway.web.local import Address, refusal
+from gateway.web.local import Address, read_body, refusal
 
+BODY_BYTES: Final = 1024
 YES_NO: Final = {"true": True, "false": False}
 
 
@@ -85,7 +86,7 @@ async def _asks_clerk(request: web.Request) -> bool:
     asked = YES_NO.get(request.query.get("clerk", "false"))
     if asked is None:
         raise BadRequest("clerk", detail="neither true nor false")
-    body = await request.read()
+    body = await read_body(request, BODY_BYTES)  # 400, 413
     try:
         said = orjson.loads(body) if body else {}
     except orjson.JSONDecodeError as error:

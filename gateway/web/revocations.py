@@ -22,16 +22,21 @@ MOST: Final = 200_000
 POLL_S: Final = 1.0
 
 K = TypeVar("K")
+_NOTHING: Final = (None, None, None, None)
 
 
 class Entries(Generic[K]):
-    """Revocations of one kind, by whom they concern: up to when issued, and until when that counts (ms)."""
+    """Revocations of one kind, by whom they concern: up to when issued, and until when that counts (ms).
 
-    __slots__ = ("_entries", "_most")
+    `find` gives what there is under a key.
+    """
+
+    __slots__ = ("_entries", "_most", "find")
 
     def __init__(self, most: int) -> None:
         self._entries: dict[K, tuple[int, int]] = {}
         self._most = most
+        self.find = self._entries.get
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -46,10 +51,6 @@ class Entries(Generic[K]):
         self._entries.pop(key, None)  # it is the last in line to go
         self._entries[key] = max(revocation.before, before), max(revocation.until, until)
         return True
-
-    def find(self, key: K) -> tuple[int, int] | None:
-        """Give what there is under a key."""
-        return self._entries.get(key)
 
     def make_room(self) -> bool:
         """Forget the oldest where there are too many; say whether there were."""
@@ -89,9 +90,10 @@ class Revocations:
             self._sessions.find(principal.session_id), self._users.find(user), self._orgs.find(org),
             self._memberships.find((user, org)),
         )  # fmt: skip
-        return any(
-            entry is not None and is_issued_by(entry[0], principal) and self._now_ms() < entry[1] for entry in found
-        )
+        if found == _NOTHING:
+            return False
+        now_ms = self._now_ms()
+        return any(each is not None and is_issued_by(each[0], principal) and now_ms < each[1] for each in found)
 
     def add(self, revocation: Revocation) -> int:
         """Refuse from now on what it says, and say how many streams that ended."""

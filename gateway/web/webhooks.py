@@ -22,7 +22,7 @@ from gateway.errors import (
     WebhooksNotConfigured,
 )
 from gateway.store.base import Arrival, Inbox
-from gateway.web.local import Address, refusal
+from gateway.web.local import Address, read_body, refusal
 
 if TYPE_CHECKING:
     from svix.webhooks import Webhook
@@ -116,21 +116,14 @@ class Receiver:
         return policy
 
     async def _read(self, request: web.Request, most: int) -> bytes:
-        body = bytearray()
         self._reading += 1
         try:
             async with asyncio.timeout(READ_S):
-                async for chunk in request.content.iter_any():
-                    body += chunk
-                    if len(body) > most:
-                        raise BodyTooLarge
+                return await read_body(request, most)
         except TimeoutError as error:
             raise RequestTimeout from error
-        except web.RequestPayloadError as error:
-            raise BadRequest("body", detail=str(error)[:200]) from error
         finally:
             self._reading -= 1
-        return bytes(body)
 
 
 def read_signed(headers: CIMultiDictProxy[str]) -> Signed:

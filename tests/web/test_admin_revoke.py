@@ -9,6 +9,7 @@ import pytest
 
 from gateway.core.revocation import LIFE_MS, SESSION_LIFE_MS
 from gateway.errors import UpstreamTimeout
+from gateway.web.admin_revoke import BODY_BYTES
 from gateway.web.app import Gateway
 from tests.fakes.gateway import Answer, Running, gateway, settings
 from tests.fakes.upstream import Echo, ScriptedUpstream
@@ -156,5 +157,9 @@ async def test_where_clerk_does_not_answer_it_is_refused_here_all_the_same(
 
 async def test_a_body_that_is_too_large_is_not_read(url: str) -> None:
     async with revoking(url) as (_, operator):
-        answer = await post(operator, "/v1/sessions/sess_1/revoke", b" " * 70_000)
-        assert answer.status == 413
+        answer = await post(operator, "/v1/sessions/sess_1/revoke", b" " * (BODY_BYTES + 1))
+        assert is_problem(answer, 413, "body_too_large")
+        head = (
+            f"POST /v1/sessions/s/revoke HTTP/1.1\r\nHost: localhost\r\n{BEARER}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        assert (await operator.raw(f"{head}zz\r\n".encode())).status == 400
