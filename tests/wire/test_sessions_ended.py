@@ -282,6 +282,19 @@ async def test_a_convex_socket_that_says_an_ended_sessions_token_is_closed(store
         assert await closed(upstream) == (4401, b"session-revoked")
 
 
+async def test_a_convex_socket_ends_with_the_session_it_said_last(store: Path) -> None:
+    async with tunnel(**ears(store)) as (running, client, _, _):
+        for user_id, session in (("user_1", "sess_1"), ("user_2", "sess_2")):
+            token = convex_token(running, sub=user_id, sid=session)
+            client[1].write(frame(written(USER | {"value": token})))
+            await settled(running, user_id)
+        await tell(running, "session.ended", ENDED)
+        await tell(running, "user.deleted", gone("user_1"))
+        await settled(running, "user_2")
+        await tell(running, "user.deleted", gone("user_2"))
+        assert await client[0].readexactly(len(REVOKED)) == REVOKED
+
+
 async def test_a_convex_socket_whose_token_waits_for_its_key_meanwhile_is_closed(store: Path) -> None:
     rotated = FakeClerk(CLERK.issuer, kid="ins_next", key_name="second")
     async with FakeIssuer(CLERK) as issuer:
