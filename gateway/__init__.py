@@ -28,8 +28,11 @@ answer still on its way, is in `web/streams`, which ends it with its session. Co
 The way of a webhook:
 
     bytes -> Signed -> Event -> Arrival -> inbox row and directory row, in one transaction of many webhooks -> 200
-             web/webhooks      store/sql   store/group, store/database
+             web/webhooks      store/sql   store/group, database, directory
                       core/events          core/directory
+
+then, without waiting, what the next request of that user is told: `web/records`, `web/people`. The first request of a
+user asks the store there too; what other processes wrote comes by `web/feed`.
 
 What ends before its token does (`core/revocation`) is stored with the webhook that says so, and kept in mind by
 `web/revocations`: asked where a token is verified and where a stream opens, so that nothing is added to a request.

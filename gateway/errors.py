@@ -5,7 +5,7 @@
     ├── MissingCredential 401     ├── BodyTooLarge 413          ├── BadUpstreamResponse 502
     ├── InvalidToken 401          ├── ExpectationFailed 417     ├── KeysUnavailable 503
     ├── Forbidden 403             ├── RateLimited 429           ├── NoHealthyEndpoint 503
-    ├── NoRoute 404               ├── HeadersTooLarge 431       ├── StoreDown 503
+    ├── NoRoute, NotFound 404     ├── HeadersTooLarge 431       ├── StoreDown 503
     └── MethodNotAllowed 405      ├── InternalError 500         ├── WebhooksNotConfigured 503
                                   ├── UpstreamTimeout 504       ├── Overloaded 503
                                   └── Draining 503
@@ -60,6 +60,13 @@ class NoRoute(GatewayError):
     """No route matches host and path."""
 
     status, code, title = 404, "no_route", "Not Found"
+
+
+class NotFound(GatewayError):
+    """The admin listener knows the address but not what is asked for there; `reason` says what kind of thing it is."""
+
+    # Not `no_route`: whoever mistook an address must not take a user for deleted.
+    status, code, title = 404, "not_found", "Not Found"
 
 
 class MethodNotAllowed(GatewayError):

@@ -56,7 +56,6 @@ UNBUILT = (
     Unbuilt("routes.*.token", "machine tokens are", _only_tokens),
     Unbuilt("routes.*.issuer", "several issuers are", is_off),
     Unbuilt("routes.*.require.scope", "machine tokens, which alone have scopes, are", is_off),
-    Unbuilt("identity.enrich", "the user directory is", is_off),
     Unbuilt("identity.assertion.enabled", "the signed assertion is", is_off),
     Unbuilt("identity.assertion.algorithm", "the signed assertion is", besides("ES256")),
     Unbuilt("identity.assertion.issuer", "the signed assertion is", is_off),

@@ -45,7 +45,7 @@ def build(settings: Settings, report: Report) -> Config:
         issuer=issuer,
         routes=routes,
         cors=cors,
-        identity=build_identity(settings.identity, report),
+        identity=build_identity(settings.identity, report, has_store=store is not None, identifies=needed),
         rates=build_rates(settings.rate_limits, ("rate_limits",), report),
         limits=Limits(**settings.limits.model_dump()),
         store=store,

@@ -18,8 +18,8 @@ ESSENTIAL = ("Accept", "Content-Length", "Sec-WebSocket-Key", *COMMON, *WATCHED,
 AT: Path = ("identity",)
 
 
-def build_identity(section: Identity, report: Report) -> IdentityPolicy:
-    """Make the policy of the identity headers."""
+def build_identity(section: Identity, report: Report, *, has_store: bool, identifies: bool) -> IdentityPolicy:
+    """Make the policy of the identity headers; enriched where there is somewhere to know users from."""
     _check_prefix(section.prefix, report)
     taken = {folded(section.assertion.header)}
     check_header_names((section.assertion.header,), (*AT, "assertion", "header"), report)
@@ -31,11 +31,16 @@ def build_identity(section: Identity, report: Report) -> IdentityPolicy:
     at: Path = (*AT, "allow_unsafe_metadata")
     if section.allow_unsafe_metadata:
         report.insecure(at, "users write their own unsafe_metadata, so they decide what these headers say")
+    if section.enrich and (*AT, "enrich") in report.places and not has_store:
+        report.warning(
+            (*AT, "enrich"), "has nothing to take it from: store.url is null", "Set store.url, or leave it out"
+        )
     return IdentityPolicy(
         prefix=section.prefix,
         headers=tuple(section.headers.items()),
         max_bytes=section.max_bytes,
         allow_unsafe_metadata=section.allow_unsafe_metadata,
+        enrich=section.enrich and has_store and identifies,
         assertion_header=section.assertion.header,
     )
 

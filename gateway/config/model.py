@@ -63,4 +63,4 @@ class Config:
     @property
     def needs_store(self) -> bool:
         """Whether anything has to be kept."""
-        return self.webhooks.needs_store
+        return self.webhooks.needs_store or self.identity.enrich

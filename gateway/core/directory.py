@@ -15,6 +15,9 @@ from gateway.core.events import Event, as_ms, as_name, member
 
 MAX_TEXT_BYTES: Final = 2000  # PostgreSQL takes 2,704 bytes into an index (BTMaxItemSize)
 DIGEST_BYTES: Final = 16
+# Claims of a token, by the names that OpenID Connect Core §5.1 and a user's row share.
+_CLAIMED: Final = ("email", "name", "given_name", "family_name", "nickname", "picture")
+SAID_BY_CLERK: Final = 8  # bytes of a version, deletion and the higher ones of `updated_at`: 0 until 256 ms into 1970
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,28 @@ def user_row(data: Mapping[str, Any], *, at: int) -> User | None:
         ),
         at,
     )
+
+
+def claims_row(user_id: str, claims: Mapping[str, Any]) -> User | None:
+    """Make the row of a user of whom nothing is known but a verified token; None where the id can name none.
+
+    Older than anything Clerk says of the user, whatever came first; of two, the one that says more counts.
+    """
+    if as_name(user_id) is None:
+        return None
+    said = {name: _text(claims.get(name)) for name in _CLAIMED}
+    verified = claims.get("email_verified")
+    known: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    row = User(
+        id=user_id, email_verified=verified if said["email"] and isinstance(verified, bool) else None,
+        public_metadata={}, **known,
+    )  # fmt: skip
+    return _versioned(row, len(known))
+
+
+def is_provisional(user: User) -> bool:
+    """Say whether a row was made of a token's claims alone."""
+    return not user.deleted and user.version[:SAID_BY_CLERK] == bytes(SAID_BY_CLERK)
 
 
 def organization_row(data: Mapping[str, Any], *, at: int) -> Organization | None:

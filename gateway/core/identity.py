@@ -1,14 +1,16 @@
 """The `X-User-*` fields: what an upstream is told about a verified principal, and how it is written.
 
-Owns the names and their order, the encoding of values and the bound on their size. That a client cannot say any of
-them is `headers`' work; facts a token does not carry are not filled in here.
+Owns the names and their order, which fact comes from the token and which from the directory, the encoding of values and
+the bound on their size. That a client cannot say any of them is `headers`' work.
 """
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
 from urllib.parse import quote
 
+from gateway.core.directory import User
 from gateway.core.model import Claims, HeaderList, Principal
 from gateway.core.policy import ABSENT, claim_at
 from gateway.errors import InternalError
@@ -18,6 +20,9 @@ _PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _PLAIN_IN_LIST = _PLAIN.replace(",", "")
 _USER_METADATA = "unsafe_metadata"
 _FIELD_OVERHEAD = len(": \r\n")
+# What `identity.headers` may name of a user (CONTRACT §7).
+USER_FIELDS = tuple(each.name for each in fields(User) if each.name not in ("version", "deleted"))
+_NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,7 @@ class IdentityPolicy:
     headers: tuple[tuple[str, str], ...] = ()  # extra header name, claim or dotted path
     max_bytes: int = 8192  # names and values with `: ` and CRLF
     allow_unsafe_metadata: bool = False  # the user can write it, so it says nothing unless asked for
+    enrich: bool = False  # fill what the token lacks from the directory
     assertion_header: str = "X-User-Assertion"  # taken from clients whatever the prefix is
 
     @property
@@ -36,22 +42,25 @@ class IdentityPolicy:
         return (self.assertion_header, *(name for name, _ in self.headers))
 
 
-def identity_fields(principal: Principal, policy: IdentityPolicy) -> HeaderList:
-    """Write a principal as header fields, none of them empty, in a fixed order.
+def identity_fields(principal: Principal, policy: IdentityPolicy, user: User | None = None) -> HeaderList:
+    """Write a principal as header fields, none of them empty, in a fixed order; what its token lacks is its `user`'s.
 
     Over `max_bytes` these go, one group after the other, and `X-User-Truncated` names what went: the picture; the
-    names; permissions; extra headers, the last first; scopes; e-mail. Who, on whose behalf, in which session and
-    organisation, and the role always stay.
+    names; permissions; extra headers, the last first; scopes; external id; e-mail. Who, on whose behalf, in which
+    session and organisation, and the role always stay.
 
     Raises:
         InternalError: what must stay is already too much.
     """
     fields: dict[str, bytes] = {}
-    for name, value in _fixed_fields(principal):
+    facts = _facts(user)
+    for name, value in _fixed_fields(principal, facts):
         if value:
             fields[policy.prefix + name] = value
     taken = {name.lower() for name in fields}
-    extra = [(name, value) for name, value in _extra_fields(principal.claims, policy) if name.lower() not in taken]
+    extra = [
+        (name, value) for name, value in _extra_fields(principal.claims, facts, policy) if name.lower() not in taken
+    ]
     fields.update(extra)
     fields = _within_bound(fields, [name for name, _ in extra], policy)
     return tuple((name.encode("ascii"), value) for name, value in fields.items())
@@ -62,19 +71,24 @@ def identity_block(fields: HeaderList) -> bytes:
     return b"".join(b"\r\n" + name + b": " + value for name, value in fields)
 
 
-def _fixed_fields(principal: Principal) -> Iterator[tuple[str, bytes]]:
+def _facts(user: User | None) -> Mapping[str, object]:
+    """Give what is known of a user by the names of CONTRACT §7."""
+    return _NOTHING if user is None else {name: getattr(user, name) for name in USER_FIELDS}
+
+
+def _fixed_fields(principal: Principal, facts: Mapping[str, object]) -> Iterator[tuple[str, bytes]]:
     claims = principal.claims
-    email = _said(claims, "email")
+    email, verified = _email(claims, facts)
     yield "Id", _encoded(principal.user_id)
     yield "Machine-Id", _encoded(principal.machine_id)
     yield "Email", email
-    # Without its address "verified" would come to stand beside whatever address an upstream finds elsewhere.
-    yield "Email-Verified", _verified(claims.get("email_verified")) if email else b""
-    yield "Name", _said(claims, "name")
-    yield "Given-Name", _said(claims, "given_name")
-    yield "Family-Name", _said(claims, "family_name")
-    yield "Nickname", _said(claims, "nickname")
-    yield "Picture", _said(claims, "picture")
+    yield "Email-Verified", verified
+    yield "Name", _said(claims, "name") or _said(facts, "name")
+    yield "Given-Name", _said(claims, "given_name") or _said(facts, "given_name")
+    yield "Family-Name", _said(claims, "family_name") or _said(facts, "family_name")
+    yield "Nickname", _said(claims, "nickname") or _said(facts, "nickname")
+    yield "Picture", _said(claims, "picture") or _said(facts, "picture")
+    yield "External-Id", _said(facts, "external_id")
     yield "Session-Id", _encoded(principal.session_id)
     yield "Org-Id", _encoded(principal.org_id)
     yield "Org-Slug", _encoded(principal.org_slug)
@@ -85,11 +99,22 @@ def _fixed_fields(principal: Principal) -> Iterator[tuple[str, bytes]]:
     yield "Actor", _encoded(principal.actor)
 
 
+def _email(claims: Claims, facts: Mapping[str, object]) -> tuple[bytes, bytes]:
+    """Give an address, and whether that address is verified: the one must never come to stand beside another."""
+    said, known = _said(claims, "email"), _said(facts, "email")
+    if not said:
+        return known, _verified(facts.get("email_verified")) if known else b""
+    verified = _verified(claims.get("email_verified"))
+    return said, verified or (_verified(facts.get("email_verified")) if said.lower() == known.lower() else b"")
+
+
 def _droppable(extra: list[str], prefix: str) -> Iterator[list[str]]:
     fixed = (["Picture"], ["Name", "Given-Name", "Family-Name", "Nickname"], ["Org-Permissions"])
     yield from ([prefix + name for name in group] for group in fixed)
     yield from ([name] for name in reversed(extra))
-    yield from ([prefix + name for name in group] for group in (["Scopes"], ["Email", "Email-Verified"]))
+    yield from (
+        [prefix + name for name in group] for group in (["Scopes"], ["External-Id"], ["Email", "Email-Verified"])
+    )
 
 
 def _within_bound(fields: dict[str, bytes], extra: list[str], policy: IdentityPolicy) -> dict[str, bytes]:
@@ -113,23 +138,27 @@ def _size(fields: dict[str, bytes]) -> int:
     return sum(len(name) + len(value) + _FIELD_OVERHEAD for name, value in fields.items())
 
 
-def _extra_fields(claims: Claims, policy: IdentityPolicy) -> Iterator[tuple[str, bytes]]:
+def _extra_fields(claims: Claims, facts: Mapping[str, object], policy: IdentityPolicy) -> Iterator[tuple[str, bytes]]:
     for name, path in policy.headers:
-        value = _encoded_claim(_extra_claim(claims, path, policy))
+        value = _encoded_claim(_extra_fact(claims, facts, path, policy))
         if value:
             yield name, value
 
 
-def _extra_claim(claims: Claims, path: str, policy: IdentityPolicy) -> object:
+def _extra_fact(claims: Claims, facts: Mapping[str, object], path: str, policy: IdentityPolicy) -> object:
     if not policy.allow_unsafe_metadata and path.split(".", 1)[0] == _USER_METADATA:
         return None
-    said = claim_at(claims, path)
-    return None if said is ABSENT else said
+    for known in (claims, facts):
+        said = claim_at(known, path)
+        if said is not ABSENT and said is not None:  # a template writes null for what Clerk does not have
+            return said
+    return None
 
 
-def unusable_headers(claims: Claims, policy: IdentityPolicy) -> tuple[str, ...]:
-    """Name the extra headers whose claim is there but cannot be written: an object, or a list of more than scalars."""
-    said = ((name, _extra_claim(claims, path, policy)) for name, path in policy.headers)
+def unusable_headers(claims: Claims, policy: IdentityPolicy, user: User | None = None) -> tuple[str, ...]:
+    """Name the extra headers whose fact is there but cannot be written: an object, or a list of more than scalars."""
+    facts = _facts(user)
+    said = ((name, _extra_fact(claims, facts, path, policy)) for name, path in policy.headers)
     return tuple(name for name, value in said if value is not None and _encoded_claim(value) is None)
 
 
@@ -149,8 +178,8 @@ def _scalar_text(value: object) -> str | None:
     return str(value) if isinstance(value, (str, int)) else None
 
 
-def _said(claims: Claims, name: str) -> bytes:
-    value = claims.get(name)
+def _said(facts: Mapping[str, object], name: str) -> bytes:
+    value = facts.get(name)
     return _encoded(value) if isinstance(value, str) else b""
 
 

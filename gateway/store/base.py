@@ -59,6 +59,11 @@ class Directory(Protocol):
     async def user(self, user_id: str) -> User | None:
         """Give a user."""
 
+    async def users(
+        self, *, email: str | None = None, external_id: str | None = None, after: str = "", limit: int = 100
+    ) -> tuple[User, ...]:
+        """Give living users by id, those behind `after`; only those with this e-mail address or external id, if any."""
+
     async def organization(self, org_id: str) -> Organization | None:
         """Give an organisation."""
 

@@ -1,7 +1,7 @@
 """The directory's statements: rows folded in and erased, read one by one or by change. Blocking, as `database`."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, Final, TypeVar, cast
 
@@ -14,6 +14,8 @@ from gateway.store.tables import INBOX, MEMBERSHIPS, ORGANIZATIONS, SCHEMA, TABL
 R = TypeVar("R", User, Organization, Membership)
 Transaction = Callable[[Callable[[Connection], Any]], Any]  # runs what it is given in one, and gives what it gives
 DELETION: Final = "user.deleted"  # holds ids only, and has yet to be passed on
+# Made once, as the upserts are.
+_ONE: Final = {table: select(table).where(table.c.id == bindparam("key")) for table in TABLES.values()}
 
 
 class DirectoryTables:
@@ -52,11 +54,17 @@ class DirectoryTables:
 
     def user(self, user_id: str) -> User | None:
         """Give a user, a deleted one too."""
-        return self._first(select(USERS).where(USERS.c.id == user_id), User)
+        return self._one(User, user_id)
+
+    def users(self, asked: Mapping[str, str | None], *, after: str, limit: int) -> tuple[User, ...]:
+        """Give living users by id, those behind `after`, that have in these columns what is asked for."""
+        query = select(USERS).where(not_(USERS.c.deleted), USERS.c.id > after).order_by(USERS.c.id).limit(limit)
+        named = (USERS.c[name] == value for name, value in asked.items() if value is not None)
+        return self._all(query.where(*named), User)
 
     def organization(self, org_id: str) -> Organization | None:
         """Give an organisation, a deleted one too."""
-        return self._first(select(ORGANIZATIONS).where(ORGANIZATIONS.c.id == org_id), Organization)
+        return self._one(Organization, org_id)
 
     def members(self, org_id: str, *, after: str, limit: int) -> tuple[Membership, ...]:
         """Give living memberships by id; a deleted user or organisation ends them all, in whatever order that came."""
@@ -75,20 +83,31 @@ class DirectoryTables:
 
         def read(connection: Connection) -> list[Change]:
             found = []
+            # What is committed while the tables are read one by one is for the next time: of two changes only the
+            # later one might be seen.
+            last = connection.execute(select(SCHEMA.c.changes)).scalar_one()
             for kind, table in TABLES.items():
-                query = select(table).where(table.c.change > since).order_by(table.c.change).limit(limit)
-                rows = connection.execute(query).mappings()
+                new = table.c.change > since, table.c.change <= last
+                rows = connection.execute(select(table).where(*new).order_by(table.c.change).limit(limit)).mappings()
                 found += [Change(each["change"], each["changed_at"], row_from(kind, each)) for each in rows]
             return sorted(found, key=lambda change: change.number)[:limit]
 
         return tuple(self._read(read))
 
+    def changed_users(self, *, since: int, limit: int) -> list[tuple[int, str, bytes]]:
+        """Give number, id and version of the users that changed after change number `since`, in order."""
+        query = select(USERS.c.change, USERS.c.id, USERS.c.version).where(USERS.c.change > since)
+        ordered = query.order_by(USERS.c.change).limit(limit)
+        return [tuple(each) for each in self._read(lambda connection: connection.execute(ordered).all())]
+
     def _all(self, query: Select[Any], kind: type[R]) -> tuple[R, ...]:
         found = self._read(lambda connection: connection.execute(query).mappings().all())
         return tuple(row_from(kind, each) for each in found)
 
-    def _first(self, query: Select[Any], kind: type[R]) -> R | None:
-        return next(iter(self._all(query, kind)), None)
+    def _one(self, kind: type[R], key: str) -> R | None:
+        query = _ONE[TABLES[kind]]
+        found = self._read(lambda connection: connection.execute(query, {"key": key}).mappings().one_or_none())
+        return None if found is None else row_from(kind, found)
 
 
 def next_change(connection: Connection, count: int) -> int:

@@ -51,6 +51,13 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
         ),
     ),
     (
+        # With the id, by which lists are ordered: else PostgreSQL may think it cheaper to walk all users in that order.
+        "CREATE INDEX gateway_users_email_id ON gateway_users (email, id)",
+        "CREATE INDEX gateway_users_external_id ON gateway_users (external_id, id)",
+        "DROP INDEX gateway_users_email",
+        "DROP INDEX gateway_users_external",
+    ),
+    (
         """CREATE TABLE gateway_revocations (change BIGINT PRIMARY KEY, user_id TEXT, session_id TEXT, org_id TEXT,
             issued_until BIGINT NOT NULL, void_at BIGINT NOT NULL)""",
         "CREATE INDEX gateway_revocations_void ON gateway_revocations (void_at)",

@@ -148,6 +148,13 @@ class SqlStore:
         """Give a user."""
         return await self.read(lambda database: database.directory.user(user_id))
 
+    async def users(
+        self, *, email: str | None = None, external_id: str | None = None, after: str = "", limit: int = 100
+    ) -> tuple[User, ...]:
+        """Give living users by id, those behind `after`; only those with this e-mail address or external id, if any."""
+        asked = {"email": email, "external_id": external_id}
+        return await self.read(lambda database: database.directory.users(asked, after=after, limit=limit))
+
     async def organization(self, org_id: str) -> Organization | None:
         """Give an organisation."""
         return await self.read(lambda database: database.directory.organization(org_id))

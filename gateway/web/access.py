@@ -20,6 +20,7 @@ LINE: Final = (
 )
 FROM_AND_TO: Final = b'"client":%b,"host":%b,"ua":%b,"route":%b,"upstream":%b,"endpoint":%b'
 WHO: Final = b'"user":%b,"session":%b,"org":%b'
+MISSED: Final = b',"directory":"miss"'
 NULL: Final = b"null"
 NOBODY: Final = WHO % (NULL, NULL, NULL)
 
@@ -59,10 +60,10 @@ def _from_and_to(header: Header, visit: "Visit") -> bytes:
     )
 
 
-def who_line(principal: Principal) -> bytes:
-    """Write who a principal is, to be remembered with it."""
+def who_line(principal: Principal, *, missed: bool = False) -> bytes:
+    """Write who a principal is, to be remembered with it; `missed`: the directory could not say more in time."""
     told = (principal.subject, principal.session_id, principal.org_id)
-    return WHO % tuple(_text(text) if text else NULL for text in told)
+    return WHO % tuple(_text(text) if text else NULL for text in told) + (MISSED if missed else b"")
 
 
 def _text(text: str) -> bytes:

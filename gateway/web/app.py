@@ -58,7 +58,9 @@ class Gateway:
         self._contexts = Contexts(self.log.event)
         self._upstreams = Upstreams(self.deadlines, self._contexts, on_event=self.log.event)
         self._buckets = MemoryBuckets(monotonic)
-        self._records = Records(self.log, webhooks=lambda: self.webhooks, now=now)
+        self._records = Records(
+            self.log, webhooks=lambda: self.webhooks, now=now, changed=lambda user: self._generations.forget(user=user)
+        )
         self._generations = Generations(
             self._upstreams, self._buckets, self.log, revoked=self._records.revocations, now=now, monotonic=monotonic,
             first_keys_s=first_keys_s,
@@ -118,6 +120,11 @@ class Gateway:
         return self._generation.config.routes
 
     @property
+    def directory(self) -> SqlStore:
+        """The users, organisations and memberships that are known."""
+        return self._records.store
+
+    @property
     def session_ender(self) -> SessionEnder | None:
         """Clerk's Backend API; None without a secret key."""
         return None
@@ -143,9 +150,13 @@ class Gateway:
         """Where webhooks are kept."""
         return self._records.store
 
-    def took(self, arrival: Arrival) -> None:
-        """Act on a webhook that has come."""
-        self._records.took(arrival)
+    def learn(self, arrival: Arrival) -> None:
+        """Take up what a webhook says that has just been stored."""
+        self._records.learn(arrival)
+
+    def end(self, arrival: Arrival) -> None:
+        """Refuse what a webhook ends that could not be stored."""
+        self._records.end(arrival)
 
     # --- start -------------------------------------------------------------------------------------------------------
 
@@ -153,7 +164,8 @@ class Gateway:
         """Fetch the first keys, then listen. Raises `accept.CannotListen`."""
         config = self._config
         self._warn(config)
-        self._generation = await self._generations.first(config)
+        self._records.open(config.store if config.needs_store else None)
+        self._generation = await self._generations.first(config, self._records.people)
         deps = self._generation.deps
         own = own_application((*health(self), *webhook_addresses(self, config.webhooks.paths, now=self._now)))
         self.listener = await self._make_listener(own, deps, config.limits)
@@ -162,7 +174,7 @@ class Gateway:
         for each in (self._contexts.look, self._buckets.sweep, revocations.sweep, self.log.flush):
             self.deadlines.on_sweep(each)
         self.deadlines.start()
-        self._records.open(config.store if config.needs_store else None)
+        self._records.start()
         await self._records.first(FIRST_RECORDS_S)
         # First: what cannot start must not have taken anybody's request.
         if config.admin is not None:
@@ -232,7 +244,8 @@ class Gateway:
         old = self._generation
         config = await asyncio.to_thread(self._reread)
         tls = self._server_tls(config)  # before anything is exchanged: files may go between the look at them and now
-        new = await self._generations.next(old, config)
+        self._records.open(config.store if config.needs_store else None)
+        new = await self._generations.next(old, config, self._records.people)
         self._take_up(new, tls)
         await self._generations.retire(old, new)
         parts = changed(old.config, config)
@@ -256,7 +269,6 @@ class Gateway:
         self.listener.deps, self.listener.limits = new.deps, config.limits
         if self._acceptor is not None:
             self._acceptor.tls = tls
-        self._records.open(config.store if config.needs_store else None)
         self._contexts.keep([config.tls, *(route.upstream.tls for route in config.routes)])
         logs = config.logs
         self.log.configure(form=logs.format, level=logs.level, access=logs.access)

@@ -10,11 +10,11 @@ from gateway.core.forwarding import Network
 from gateway.core.headers import FieldRules
 from gateway.core.identity import IdentityPolicy
 from gateway.core.model import Identified, Principal
-from gateway.core.revocation import fits
 from gateway.core.routing import RouteTable
 from gateway.core.verify import TokenPolicy
 from gateway.net.jwks import KeySource
 from gateway.net.upstreams import Balancer
+from gateway.web.people import People
 from gateway.web.rates import Rates
 
 T = TypeVar("T")
@@ -37,15 +37,17 @@ class Revoked(Protocol):
 class VerifiedTokens:
     """Verdicts on tokens, by hash: bounded, and forgotten with the keys that they were reached with.
 
-    A verdict depends on the keys and the configuration alone; what a route asks for is checked every time.
+    A verdict depends on the keys, the configuration and what is known of the user; what a route asks for is checked
+    every time.
     """
 
-    __slots__ = ("__weakref__", "_generation", "_good", "_most", "_refused")
+    __slots__ = ("__weakref__", "_by_user", "_generation", "_good", "_most", "_refused")
     LIFE_S = 300.0
     REFUSED_LIFE_S = 60.0
 
     def __init__(self, most: int = 10_000) -> None:
         self._good: dict[bytes, tuple[float, Identified]] = {}
+        self._by_user: dict[str, set[bytes]] = {}
         self._refused: dict[bytes, tuple[float, str]] = {}
         self._generation = -1
         self._most = most
@@ -54,6 +56,7 @@ class VerifiedTokens:
         """Give what is known of a token that is still good at `now` under these keys."""
         if generation != self._generation:
             self._good.clear()
+            self._by_user.clear()
             self._refused.clear()
             self._generation = generation
             return None
@@ -67,23 +70,39 @@ class VerifiedTokens:
 
     def put(self, key: bytes, identified: Identified, *, good_until: float, now: float) -> None:
         """Remember a verified token until it ends, `LIFE_S` at most; the oldest makes room."""
-        _remember(self._good, key, (min(good_until, now + self.LIFE_S), identified), self._most)
+        self._drop(key)
+        if len(self._good) >= self._most:
+            self._drop(next(iter(self._good)))
+        self._good[key] = (min(good_until, now + self.LIFE_S), identified)
+        user_id = identified.principal.user_id
+        if user_id is not None:
+            self._by_user.setdefault(user_id, set()).add(key)
 
     def refuse(self, key: bytes, reason: str, *, now: float) -> None:
         """Remember a token that no time will make good. Apart, so that made-up ones push out no good one."""
         _remember(self._refused, key, (now + self.REFUSED_LIFE_S, reason), self._most // 4)
 
     def forget(self, *, user: str | None = None, session: str | None = None, org: str | None = None) -> None:
-        """Forget the verdicts on whoever fits all that is given; they are verified again."""
-        gone = [
-            key for key, (_, known) in self._good.items()
-            if fits(known.principal, user=user, session=session, org=org)
-        ]  # fmt: skip
-        for key in gone:
-            del self._good[key]
+        """Forget the good verdicts of whoever fits everything that is given: they are to be reached anew."""
+        keys = self._by_user.get(user, ()) if user is not None else self._good
+        for key in [key for key in keys if _fits(self._good[key][1].principal, session, org)]:
+            self._drop(key)
+
+    def _drop(self, key: bytes) -> None:
+        entry = self._good.pop(key, None)
+        user_id = entry[1].principal.user_id if entry is not None else None
+        if user_id is not None:
+            of_user = self._by_user[user_id]
+            of_user.discard(key)
+            if not of_user:
+                del self._by_user[user_id]
 
     def __len__(self) -> int:
         return len(self._good)
+
+
+def _fits(principal: Principal, session: str | None, org: str | None) -> bool:
+    return session in (None, principal.session_id) and org in (None, principal.org_id)
 
 
 def _remember(entries: dict[bytes, T], key: bytes, entry: T, most: int) -> None:
@@ -113,6 +132,7 @@ class Deps:
     identity: IdentityPolicy
     verified: VerifiedTokens
     revoked: Revoked
+    people: People | None  # None: there is no directory
     upstreams: Mapping[str, Balancer]  # by name
     rates: Rates | None  # None: nothing is limited
     own_paths: Container[str]

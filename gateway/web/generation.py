@@ -19,6 +19,7 @@ from gateway.net.upstreams import Upstreams
 from gateway.telemetry import Log
 from gateway.web.deps import Deps, Issuer, Revoked, VerifiedTokens
 from gateway.web.local import PATHS
+from gateway.web.people import People
 from gateway.web.rates import Buckets, rates_of
 
 # What a listening socket or a process is made with.
@@ -68,15 +69,15 @@ class Generations:
         self._running: set[RemoteKeys] = set()  # keys that are being refreshed
         self._verdicts: WeakSet[VerifiedTokens] = WeakSet()  # those of requests that began before a reload too
 
-    async def first(self, config: Config) -> Generation:
+    async def first(self, config: Config, people: People | None) -> Generation:
         """Make the first one; where the keys cannot be had soon, without them."""
         keys = await self._keys(config)
         if keys is not None and not keys.ready:
             url = config.issuer and config.issuer.jwks_url
             self._log.event("keys_unavailable", level="error", url=url, effect="only public routes work")
-        return Generation(config, keys, self._deps(config, keys, VerifiedTokens()))
+        return Generation(config, keys, self._deps(config, keys, VerifiedTokens(), people))
 
-    async def next(self, old: Generation, config: Config) -> Generation:
+    async def next(self, old: Generation, config: Config, people: People | None) -> Generation:
         """Make the one after `old`, which stays as it is.
 
         Raises:
@@ -93,12 +94,7 @@ class Generations:
                 await self._end(keys)
                 raise ConfigError((_no_keys(config),))
         verified = old.deps.verified if keys is old.keys and _judges_alike(old.config, config) else VerifiedTokens()
-        return Generation(config, keys, self._deps(config, keys, verified))
-
-    def forget(self, *, user: str | None = None, session: str | None = None, org: str | None = None) -> None:
-        """Forget every verdict on whoever fits all that is given, whichever generation's it is."""
-        for verified in self._verdicts:
-            verified.forget(user=user, session=session, org=org)
+        return Generation(config, keys, self._deps(config, keys, verified, people))
 
     async def retire(self, old: Generation, new: Generation) -> None:
         """Stop refreshing what the new one does not use; who already waits for a key still gets it."""
@@ -138,7 +134,12 @@ class Generations:
         await keys.first(self._first_keys_s)
         return keys
 
-    def _deps(self, config: Config, keys: KeySource | None, verified: VerifiedTokens) -> Deps:
+    def forget(self, *, user: str | None = None, session: str | None = None, org: str | None = None) -> None:
+        """Have the verdicts on whoever fits reached anew, under every configuration that requests still go by."""
+        for verified in self._verdicts:
+            verified.forget(user=user, session=session, org=org)
+
+    def _deps(self, config: Config, keys: KeySource | None, verified: VerifiedTokens, people: People | None) -> Deps:
         issuer = config.issuer
         assert (issuer is None) == (keys is None)
         self._verdicts.add(verified)
@@ -151,6 +152,7 @@ class Generations:
             identity=config.identity,
             verified=verified,
             revoked=self._revoked,
+            people=people if config.needs_store else None,
             upstreams=self._upstreams.adopt({route.upstream for route in config.routes}),
             rates=rates_of(config.rates, config.routes, self._buckets),
             own_paths=PATHS.union(config.webhooks.paths),

@@ -1,6 +1,6 @@
 """From a request to who is calling: credential, remembered verdict or fresh verification, the route's admission.
 
-For a token seen before nothing here suspends. Only a key that is not there yet makes a request wait.
+For a token seen before nothing here suspends. Only a key that is not there yet, or a user, makes a request wait.
 """
 
 from hashlib import sha256
@@ -9,9 +9,9 @@ from gateway.core.claims import principal_from
 from gateway.core.credentials import Credential, SignedOut, check_cookie_origin, find_credential
 from gateway.core.headers import refuse_repeated
 from gateway.core.identity import identity_block, identity_fields, unusable_headers
-from gateway.core.model import Header, Identified, Inbound
+from gateway.core.model import Header, Identified, Inbound, Principal
 from gateway.core.policy import admit
-from gateway.core.revocation import REASON
+from gateway.core.revocation import REASON, is_barred
 from gateway.core.routing import Route
 from gateway.core.session import check_client_uat, cookie_reason
 from gateway.core.verify import read_token, verify_token
@@ -24,6 +24,7 @@ FINAL = frozenset({
     "token-invalid", "token-invalid-algorithm", "token-invalid-signature", "token-invalid-issuer", "token-expired",
     "token-invalid-authorized-parties",
 })  # fmt: skip
+MISS_LIFE_S = 5.0  # of a verdict on a user whom the directory could not name: then it is asked again
 
 
 async def identify(deps: Deps, inbound: Inbound, route: Route) -> Identified | None:
@@ -121,14 +122,29 @@ async def _verified(deps: Deps, issuer: Issuer, raw: bytes, token_key: bytes, no
         raise InvalidToken("jwk-kid-mismatch")
     claims = verify_token(token, key, issuer.tokens, now=now)
     principal = principal_from(claims, token)
-    # Behind the last wait: what is revoked while a key is fetched must not be remembered as good.
-    if deps.revoked.is_revoked(principal):
-        raise InvalidToken(REASON)
-    for name in unusable_headers(claims, deps.identity):
-        deps.log.event("identity_header_dropped", level="warning", header=name, why="its claim is an object")
-    fields = identity_block(identity_fields(principal, deps.identity))
-    identified = Identified(principal, fields, who_line(principal))
+    _check_revoked(deps, principal)  # who is not let in is not written down either
+    is_known = deps.people is None or await deps.people.meet(principal)
+    # From here on nothing waits: what is learnt of the user makes verdicts forgotten, this one too once it is there.
+    _check_revoked(deps, principal)
+    identified = _identified(deps, principal, is_known=is_known)
     # Keys that changed while this one waited verify the next request again.
     if generation == issuer.keys.generation:
-        deps.verified.put(token_key, identified, good_until=principal.expires_at + issuer.tokens.leeway_s, now=now)
+        good_until = principal.expires_at + issuer.tokens.leeway_s if is_known else now + MISS_LIFE_S
+        deps.verified.put(token_key, identified, good_until=good_until, now=now)
     return identified
+
+
+def _check_revoked(deps: Deps, principal: Principal) -> None:
+    """Check that nothing has ended what a token was issued for. Raises InvalidToken: not to be remembered."""
+    user = deps.people.get(principal.user_id) if deps.people is not None else None
+    if deps.revoked.is_revoked(principal) or is_barred(user):
+        raise InvalidToken(REASON)
+
+
+def _identified(deps: Deps, principal: Principal, *, is_known: bool) -> Identified:
+    """Make ready what is said of a principal: to the upstream, and in the access line."""
+    user = deps.people.get(principal.user_id) if deps.people is not None and deps.identity.enrich else None
+    for name in unusable_headers(principal.claims, deps.identity, user):
+        deps.log.event("identity_header_dropped", level="warning", header=name, why="its claim is an object")
+    fields = identity_block(identity_fields(principal, deps.identity, user))
+    return Identified(principal, fields, who_line(principal, missed=not is_known))

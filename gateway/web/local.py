@@ -132,7 +132,7 @@ def refusal(request: web.Request, error: GatewayError, **more: object) -> web.Re
 
 
 async def _finish(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers[hdrs.CACHE_CONTROL] = "no-store"
+    response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
     response.headers["X-Request-Id"] = request[REQUEST_ID]
     response.headers.pop(hdrs.SERVER, None)
     for line in request[CORS].decode("latin-1").split("\r\n")[1:]:

@@ -1,6 +1,6 @@
 """What is revoked, as this process knows it: asked once per verified token and once per stream, never per request.
 
-`Revocations` is the memory, `Feed` brings in what earlier runs left in the store and what other processes add to it.
+`Revocations` is the memory; `RevocationFeed` brings in what earlier runs left in the store and other processes add.
 """
 
 import asyncio
@@ -136,7 +136,7 @@ class Revocations:
         return int(self._now() * 1000)
 
 
-class Feed:
+class RevocationFeed:
     """Brings what the store has to `Revocations`: all of it first, then once a second what came since. `close` it."""
 
     def __init__(self, store: SqlStore, revocations: Revocations, *, on_event: OnEvent) -> None:

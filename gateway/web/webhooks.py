@@ -50,8 +50,11 @@ class Receiving(Protocol):
     def inbox(self) -> Inbox:
         """Where they are kept. Raises StoreDown where there is nothing."""
 
-    def took(self, arrival: Arrival) -> None:
-        """Act on one that has come."""
+    def learn(self, arrival: Arrival) -> None:
+        """Take up what one says that has just been stored."""
+
+    def end(self, arrival: Arrival) -> None:
+        """Refuse what one ends that could not be stored."""
 
 
 class Signed(NamedTuple):
@@ -99,10 +102,10 @@ class Receiver:
             new = await self._gateway.inbox.put(arrival)  # 503 store_unavailable
         except StoreDown:
             # It is genuine, and what it ends should not have to wait for a disk; Clerk sends it again.
-            self._gateway.took(arrival)
+            self._gateway.end(arrival)
             raise
         if new:
-            self._gateway.took(arrival)
+            self._gateway.learn(arrival)
         return web.json_response({"status": "stored" if new else "repeated"})
 
     def _admit(self, request: web.Request) -> WebhookPolicy:

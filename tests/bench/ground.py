@@ -69,6 +69,7 @@ class Ground:
             "upstreams": {"api": api},
             "routes": [{"name": "api", "path": "/api/*", "upstream": "api"}],
             "cors": {"origins": [APP]},
+            "store": {"url": f"sqlite:///{self.folder / 'gateway.db'}"},
             "drain_s": DRAIN_S,
         } | changed
 

@@ -25,7 +25,7 @@ GRACE_S = (
 )
 
 
-def settings(port: int, good: int, moody: int, tokens: Tokens) -> dict[str, Any]:
+def settings(port: int, good: int, moody: int, tokens: Tokens, store: Path) -> dict[str, Any]:
     """Write the gateway's configuration."""
     clerk = {"issuer": tokens.clerk.issuer, "jwt_key": tokens.clerk.pem(), "authorized_parties": [APP]}
     limits = {"connect_s": 1, "response_s": 3, "idle_s": 3}
@@ -44,6 +44,7 @@ def settings(port: int, good: int, moody: int, tokens: Tokens) -> dict[str, Any]
         ],
         "cors": {"origins": [APP]},
         "limits": {"header_read_s": 2, "body_idle_s": 2, "keepalive_s": KEEPALIVE_S, "body_bytes": 10 << 20},
+        "store": {"url": f"sqlite:///{store}"},
         "drain_s": DRAIN_S,
     }
 

@@ -54,6 +54,7 @@ def start_gateway(around: Surroundings, label: str) -> Process:
             {"name": "rest", "path": "/*", "upstream": "api"},
         ],
         "cors": {"origins": [APP]},
+        "store": {"url": f"sqlite:///{around.folder / label}.db"},  # identity is enriched from it, as by default
     }  # fmt: skip
     config.write_text(yaml.safe_dump(settings))
     command = [sys.executable, "-m", "gateway", "run", "-c", str(config)]

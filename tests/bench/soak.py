@@ -65,7 +65,9 @@ class Soak:
         for upstream in (self.good, self.moody):
             until.callback(lambda upstream: upstream.process.stop(), upstream)
         port, config, pipe = free_port(), folder / "gateway.yaml", folder / "gateway.log"
-        config.write_text(yaml.safe_dump(settings(port, self.good.port, self.moody.port, self.tokens)))
+        config.write_text(
+            yaml.safe_dump(settings(port, self.good.port, self.moody.port, self.tokens, folder / "gateway.db"))
+        )
         self.log = LogReader(pipe)
         command = [sys.executable, "-m", "gateway", "run", "-c", str(config)]
         self.gateway = Process("the gateway", command, port=port, core=self.core, folder=folder, log=pipe)

@@ -122,7 +122,6 @@ ASKING = (
     ("routes.0.token", "session, m2m"),
     ("routes.0.issuer", "one"),
     ("routes.0.require.scope", "read"),
-    ("identity.enrich", "true"),
     ("identity.assertion.enabled", "true"),
     ("identity.assertion.algorithm", "EdDSA"),
     ("identity.assertion.issuer", "https://gw.example.com"),

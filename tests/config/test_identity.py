@@ -10,7 +10,27 @@ def test_a_policy_is_as_written():
     config = loaded(
         written(identity="{prefix: X-Me-, headers: {X-Tier: public_metadata.tier, X-Me-Plan: pla}, max_bytes: 4096}")
     )
-    assert config.identity == IdentityPolicy("X-Me-", (("X-Tier", "public_metadata.tier"), ("X-Me-Plan", "pla")), 4096)
+    headers = (("X-Tier", "public_metadata.tier"), ("X-Me-Plan", "pla"))
+    assert config.identity == IdentityPolicy("X-Me-", headers, 4096, enrich=True)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "enrich"),
+    [
+        pytest.param({}, True, id="by-default"),
+        pytest.param({"identity": "{enrich: false}"}, False, id="off"),
+        pytest.param({"store": "{url: null}"}, False, id="without-a-store"),
+        pytest.param({"routes": "[{path: /*, upstream: api, auth: public}]"}, False, id="nobody-is-identified"),
+    ],
+)
+def test_who_is_known_is_said_where_there_is_a_directory(blocks, enrich):
+    config = loaded(written(**({"identity": "{}"} | blocks)))
+    assert (config.identity.enrich, config.needs_store) == (enrich, enrich)
+
+
+def test_enrichment_that_is_asked_for_needs_a_store():
+    assert "store.url is null" in str(loaded(written(identity="{enrich: true}", store="{url: null}")).warnings)
+    assert not loaded(written(store="{url: null}")).warnings
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from gateway.core.directory import (
     Organization,
     Row,
     User,
+    claims_row,
     fold,
+    is_provisional,
     membership_row,
     organization_row,
     row_of,
@@ -253,3 +255,52 @@ def test_whoever_was_deleted_stays_so(events: list[Event]) -> None:
     gone = {each.object_id for each in events if each.type.endswith(".deleted")}
     for key, row in folded(events).items():
         assert row.deleted == (key in gone)
+
+
+# --- users of whom only a token has told ------------------------------------------------------------------------------
+
+
+def test_a_row_of_claims_says_what_they_say() -> None:
+    claims = {"email": "a@b.example", "email_verified": True, "name": "A", "picture": 7, "nickname": "", "x": "y"}
+    made = claims_row("user_1", claims)
+    assert made is not None
+    assert made == User(
+        "user_1", made.version, email="a@b.example", email_verified=True, name="A", public_metadata={}
+    )  # fmt: skip
+    assert is_provisional(made)
+
+
+@pytest.mark.parametrize("verified", ["true", 1, None])
+def test_verified_is_a_boolean(verified: Any) -> None:
+    made = claims_row("user_1", {"email": "a@b.example", "email_verified": verified})
+    assert made is not None
+    assert made.email_verified is None
+
+
+def test_verified_needs_an_address() -> None:
+    made = claims_row("user_1", {"email_verified": True})
+    assert made is not None
+    assert made.email_verified is None
+
+
+def test_what_can_be_no_key_makes_no_row() -> None:
+    assert claims_row("user_\n", {}) is None
+
+
+def test_claims_count_less_than_anything_clerk_says() -> None:
+    said = claims_row(
+        "user_1", dict.fromkeys(["email", "name", "given_name", "family_name", "nickname", "picture"], "x")
+    )
+    assert said is not None
+    for other in (user_row({"id": "user_1", "updated_at": 300}, at=0), User("user_1", b"\1", deleted=True)):
+        assert other is not None
+        assert fold(said, other) is other
+        assert fold(other, said) is other
+        assert not is_provisional(other)
+
+
+def test_of_two_tokens_the_one_that_says_more_counts() -> None:
+    less, more = claims_row("user_1", {"name": "Z"}), claims_row("user_1", {"name": "A", "email": "a@b.example"})
+    assert less is not None
+    assert more is not None
+    assert fold(more, less) is fold(less, more) is more

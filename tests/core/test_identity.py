@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.directory import User
 from gateway.core.identity import (
     IdentityPolicy,
     encode_list,
@@ -330,3 +331,99 @@ def test_an_extra_header_is_said_or_named_unusable_or_empty(value):
 def test_names_outside_the_prefix_are_reserved_too():
     policy = IdentityPolicy(headers=(("X-Plan", "pla"),), assertion_header="X-Signed")
     assert policy.reserved_names == ("X-Signed", "X-Plan")
+
+
+# --- what the directory knows ----------------------------------------------------------------------------------------
+
+KNOWN = User(
+    "user_1", email="ada@known.example", email_verified=True, name="Ada Known", given_name="Ada", family_name="Known",
+    nickname="known", picture="https://img.example.com/k.png", external_id="ext 1", created_at=1000,
+    public_metadata={"tier": "gold", "tags": ["a", "b"], "object": {}},
+)  # fmt: skip
+BARE = principal(user_id="user_1")
+
+
+def enriched(claims: dict[str, Any], policy: IdentityPolicy | None = None, user: User = KNOWN) -> dict[str, str]:
+    said = identity_fields(BARE._replace(claims=claims), policy or IdentityPolicy(), user)
+    return {name.decode().removeprefix("X-User-"): value.decode() for name, value in said}
+
+
+def test_what_a_token_lacks_is_the_directory_s():
+    assert enriched({}) == {
+        "Id": "user_1", "Email": "ada@known.example", "Email-Verified": "true", "Name": "Ada Known",
+        "Given-Name": "Ada", "Family-Name": "Known", "Nickname": "known", "Picture": "https://img.example.com/k.png",
+        "External-Id": "ext 1", "Token-Type": "session",
+    }  # fmt: skip
+
+
+def test_what_a_token_says_stands():
+    said = enriched(PROFILE)
+    assert said.pop("External-Id") == "ext 1"
+    assert said == {name: value for name, value in fields_of(PROFILE).items() if name != "External-Id"}
+
+
+def fields_of(claims: dict[str, Any]) -> dict[str, str]:
+    said = identity_fields(BARE._replace(claims=claims), IdentityPolicy())
+    return {name.decode().removeprefix("X-User-"): value.decode() for name, value in said}
+
+
+@pytest.mark.parametrize(
+    ("claims", "email", "verified"),
+    [
+        pytest.param({}, "ada@known.example", "true", id="all-known"),
+        pytest.param({"email": None}, "ada@known.example", "true", id="null-is-lacking"),
+        pytest.param({"email": "other@x.example"}, "other@x.example", None, id="verified-is-another-s"),
+        pytest.param({"email": "ADA@known.example"}, "ADA@known.example", "true", id="the-same-address"),
+        pytest.param({"email": "ADA@known.example", "email_verified": False}, "ADA@known.example", "false", id="said"),
+        pytest.param({"email_verified": False}, "ada@known.example", "true", id="verified-of-no-address"),
+    ],
+)
+def test_verified_stands_beside_its_own_address_only(claims, email, verified):
+    said = enriched(claims)
+    assert (said["Email"], said.get("Email-Verified")) == (email, verified)
+
+
+def test_a_user_without_an_address_has_none_verified():
+    said = enriched({}, user=User("user_1", email_verified=True))
+    assert not {"Email", "Email-Verified"} & said.keys()
+
+
+@pytest.mark.parametrize(
+    ("path", "claims", "value"),
+    [
+        pytest.param("public_metadata.tier", {}, "gold", id="directory"),
+        pytest.param("public_metadata.tier", {"public_metadata": {"tier": "silver"}}, "silver", id="token-first"),
+        pytest.param("public_metadata.tier", {"public_metadata.tier": "x"}, "x", id="claim-of-that-name"),
+        pytest.param("public_metadata.tier", {"public_metadata": {"tier": None}}, "gold", id="null-is-lacking"),
+        pytest.param("public_metadata.tags", {}, "a,b", id="list"),
+        pytest.param("banned", {}, "false", id="boolean"),
+        pytest.param("created_at", {}, "1000", id="number"),
+        pytest.param("updated_at", {}, None, id="unknown"),
+        pytest.param("version", {}, None, id="not-for-outside"),
+        pytest.param("deleted", {}, None, id="never-of-the-deleted"),
+    ],
+)
+def test_extra_headers_reach_into_the_directory(path, claims, value):
+    assert enriched(claims, IdentityPolicy(headers=(("X-Extra", path),))).get("X-Extra") == value
+
+
+def test_an_object_in_the_directory_is_named_as_unusable():
+    policy = IdentityPolicy(headers=(("X-Object", "public_metadata.object"), ("X-Tier", "public_metadata.tier")))
+    assert unusable_headers({}, policy, KNOWN) == ("X-Object",)
+    assert unusable_headers({}, policy) == ()
+
+
+def test_the_external_id_goes_before_the_address():
+    least = (
+        len("X-User-Id: user_1\r\n")
+        + len("X-User-Token-Type: session\r\n")
+        + len("X-User-Email: ada@known.example\r\n")
+    )
+    most = least + len("X-User-Email-Verified: true\r\n") + 200
+    user = User("user_1", email="ada@known.example", email_verified=True, external_id="x" * 300)
+    said = enriched({}, IdentityPolicy(max_bytes=most), user)
+    assert (said.get("External-Id"), said["Email"], said["Truncated"]) == (
+        None,
+        "ada@known.example",
+        "X-User-External-Id",
+    )

@@ -38,6 +38,7 @@ def settings(upstream_port: int, **overrides: Any) -> dict[str, Any]:
             {"name": "rest", "path": "/*", "upstream": "api"},
         ],
         "cors": {"origins": [APP]},
+        "store": {"url": None},
         "drain_s": 1,
     } | overrides
 

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from gateway.ops.migrate import DONE, FAILED, migrate
+from gateway.store.migrations import LATEST
 from tests.fakes.gateway import settings
 
 
@@ -16,8 +17,8 @@ def migrated(tmp_path: Path, url: str | None, **more: object) -> tuple[int, list
 
 def test_a_new_store_is_made_and_then_left_as_it_is(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'a.db'}"
-    assert migrated(tmp_path, url) == (DONE, [f"{url}: migrated from version 0 to 1"])
-    assert migrated(tmp_path, url) == (DONE, [f"{url}: is up to date, at version 1"])
+    assert migrated(tmp_path, url) == (DONE, [f"{url}: migrated from version 0 to {LATEST}"])
+    assert migrated(tmp_path, url) == (DONE, [f"{url}: is up to date, at version {LATEST}"])
 
 
 @pytest.mark.parametrize(

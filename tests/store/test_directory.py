@@ -1,5 +1,8 @@
 from typing import Any
 
+import pytest
+import sqlalchemy
+
 from gateway.core.directory import Organization, User, row_of, user_row
 from gateway.store.database import Database
 from tests.fakes.clerk_events import NOW_MS, arrival, event, gone, membership, organization, user
@@ -79,3 +82,68 @@ def test_what_changes_nothing_is_no_change(database: Database) -> None:
     database.put([arrival("m1", "user.updated", user(updated_at=9000))])
     database.put([arrival("m2", "user.created", user(updated_at=1000))])
     assert changed(database) == [(1, "user_1")]
+
+
+def living(database: Database, *, after: str = "", limit: int = 9, **asked: str) -> list[str]:
+    return [each.id for each in database.directory.users(asked, after=after, limit=limit)]
+
+
+def test_users_come_by_page_and_only_the_living(database: Database) -> None:
+    database.put([arrival(f"m{n}", "user.created", user(f"user_{n}")) for n in range(5)])
+    database.put([arrival("gone", "user.deleted", gone("user_1"))])
+    assert living(database) == ["user_0", "user_2", "user_3", "user_4"]
+    assert living(database, limit=2) == ["user_0", "user_2"]
+    assert living(database, after="user_2", limit=1) == ["user_3"]
+    assert living(database, after="user_4") == []
+
+
+def test_users_are_found_by_what_they_have(database: Database) -> None:
+    shared = user("user_2", external_id="ext-user_1")
+    database.put([arrival("m1", "user.created", user("user_1")), arrival("m2", "user.created", shared)])
+    assert living(database, email="user_2@example.com") == ["user_2"]
+    assert living(database, external_id="ext-user_1") == ["user_1", "user_2"]
+    assert living(database, external_id="ext-user_1", after="user_1") == ["user_2"]
+    assert living(database, external_id="ext-user_1", email="user_1@example.com") == ["user_1"]
+    assert living(database, email="user_9@example.com") == []
+    assert living(database, email="%") == []
+    database.put([arrival("m3", "user.deleted", gone("user_1"))])
+    assert living(database, external_id="ext-user_1") == ["user_2"]
+
+
+@pytest.mark.parametrize("asked", [{}, {"email": "user_1@example.com"}, {"external_id": "ext-user_1"}])
+def test_a_list_reads_no_more_rows_than_it_gives(database: Database, asked: dict[str, str]) -> None:
+    """However many there are, and though nobody has told the planner so: an index gives them, and in their order."""
+    plan: list[str] = []
+
+    def explain(connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "FROM gateway_users" in statement and "EXPLAIN" not in statement:
+            word = "EXPLAIN QUERY PLAN" if connection.dialect.name == "sqlite" else "EXPLAIN"
+            plan.extend(str(each[-1]) for each in connection.exec_driver_sql(f"{word} {statement}", parameters))
+
+    sqlalchemy.event.listen(database._engine, "before_cursor_execute", explain)
+    living(database, after="user_1", **asked)
+    told = "\n".join(plan)
+    assert "Index Scan" in told or "USING INDEX" in told
+    assert "Sort" not in told
+    assert "TEMP B-TREE" not in told
+    for name in asked:
+        assert f"gateway_users_{name.removesuffix('_id')}" in told
+
+
+def test_no_change_is_overtaken_by_one_that_was_committed_while_it_was_looked_for(database: Database) -> None:
+    """PostgreSQL gives each statement what is committed by then: a later table is seen later than an earlier one."""
+    database.put([arrival("m1", "user.created", user("user_1"))])
+    news = [
+        arrival("m2", "user.created", user("user_2")),
+        arrival("m3", "organizationMembership.created", membership()),
+    ]
+
+    def commit(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "FROM gateway_users" in statement and news:
+            database.put([news.pop(0), news.pop(0)])
+
+    sqlalchemy.event.listen(database._engine, "after_cursor_execute", commit)
+    told = [change.number for change in database.directory.changes(since=0, limit=9)]
+    assert not news
+    told += [change.number for change in database.directory.changes(since=told[-1], limit=9)]
+    assert told == [1, 2, 3]

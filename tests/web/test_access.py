@@ -57,3 +57,5 @@ async def test_a_request_nobody_could_read_still_has_every_field() -> None:
 def test_a_principal_is_written_once() -> None:
     principal = Principal("user_1", "session", {}, frozenset(), 0, 60, session_id="sess_1")
     assert json.loads(b"{%b}" % who_line(principal)) == {"user": "user_1", "session": "sess_1", "org": None}
+    missed = json.loads(b"{%b}" % who_line(principal, missed=True))
+    assert missed == {"user": "user_1", "session": "sess_1", "org": None, "directory": "miss"}

@@ -1,66 +1,23 @@
-"""The admin listener from outside: whom it answers, what, and how it stands bad clients."""
+"""The admin listener from outside: whom it answers, where, and how it stands bad clients."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from gateway.net.deadlines import SWEEP_S
 from gateway.web.accept import CannotListen
-from gateway.web.admin import LIMITS, MOST
-from tests.fakes.gateway import APP, Answer, Running, gateway, read_answer
+from gateway.web.admin import LIMITS
+from tests.fakes.gateway import APP, gateway, read_answer
+from tests.fakes.operator import ADMIN, BEARER, TOKEN, Operator, is_problem, operated
 from tests.fakes.upstream import ScriptedUpstream, read_request, response
-
-TOKEN = "correct-horse-battery"
-BEARER = f"Authorization: Bearer {TOKEN}"
-ADMIN = {"host": "127.0.0.1", "port": 0, "token": TOKEN}
-
-
-class Operator:
-    """Speaks raw HTTP to the admin listener of a running gateway."""
-
-    def __init__(self, running: Running) -> None:
-        self.running = running
-        assert running.app.admin_port is not None
-        self.port = running.app.admin_port
-
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.port)
-
-    async def raw(self, data: bytes, *, is_head: bool = False) -> Answer:
-        reader, writer = await self.connect()
-        try:
-            writer.write(data)
-            return await read_answer(reader, is_head=is_head)
-        finally:
-            writer.close()
-
-    async def ask(self, method: str, target: str, *lines: str, host: str | None = None) -> Answer:
-        head = [f"{method} {target} HTTP/1.1", f"Host: {host or f'localhost:{self.port}'}", *lines]
-        data = "\r\n".join(head).encode("utf-8", "surrogateescape") + b"\r\n\r\n"
-        return await self.raw(data, is_head=method == "HEAD")
-
-
-@asynccontextmanager
-async def operated(**overrides: Any) -> AsyncIterator[Operator]:
-    async with gateway(1, **({"admin": ADMIN} | overrides)) as running:
-        yield Operator(running)
 
 
 @pytest.fixture
 async def operator() -> AsyncIterator[Operator]:
     async with operated() as started:
         yield started
-
-
-def is_problem(answer: Answer, status: int, code: str, reason: str | None = None) -> bool:
-    assert answer.value("content-type") == "application/problem+json"
-    assert answer.value("cache-control") == "no-store"
-    assert answer.value("server") is None
-    assert answer.json["request_id"] == answer.value("x-request-id")
-    return (answer.status, answer.json["code"], answer.json.get("reason")) == (status, code, reason)
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
@@ -72,7 +29,7 @@ async def test_health_is_open(operator: Operator, path: str) -> None:
     assert (await operator.ask("HEAD", path)).status == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics", "/openapi.json", "/x", "/v1x", "/healthz/"])
+@pytest.mark.parametrize("path", ["/", "/metrics", "/openapi.json/", "/x", "/v1x", "/healthz/"])
 async def test_nothing_else_is_there(operator: Operator, path: str) -> None:
     expected = (401, "missing_credential") if path.startswith("/v1") else (404, "no_route")
     assert is_problem(await operator.ask("GET", path), *expected)
@@ -161,90 +118,6 @@ async def test_it_believes_nobody_about_who_asks(operator: Operator) -> None:
     await operator.ask("GET", "/healthz", "X-Forwarded-For: 10.9.9.9", "X-Forwarded-Host: evil.example")
     (line,) = [line for line in await operator.running.logged() if line["event"] == "request"]
     assert (line["client"], line["path"], line["status"]) == ("127.0.0.1", "/healthz", 200)
-
-
-ROUTES = [
-    {
-        "name": "admin", "path": "/admin/*", "host": "*.example.com", "methods": ["POST", "GET"], "upstream": "api",
-        "token": ["session", "template"], "audience": ["convex"], "strip_prefix": "/admin", "add_prefix": "/v2",
-        "require": {"role": "admin", "permission": "org:a:b", "org": "acme", "plan": "pro", "feature": "u:export",
-                    "claims": {"a.b": 1}, "max_age_min": {"first": 5}},
-        "timeouts": {"response_s": 3}, "max_body_bytes": 7, "allow_encoded": ["%2f"], "allow_pending": True,
-        "allow_impersonation": False, "forward_token": True, "cors": None,
-        "rate_limit": "20/min", "stream_max_age_s": 60,
-    },
-    {"name": "rest", "path": "/*", "upstream": "api", "auth": "optional", "require": {"org": True}},
-]  # fmt: skip
-SHOWN_ADMIN = {
-    "name": "admin", "host": "*.example.com", "path": "/admin/*", "methods": ["GET", "POST"], "auth": "required",
-    "token": ["session", "template"], "audience": ["convex"],
-    "require": {"role": ["org:admin"], "permission": ["org:a:b"], "org": ["acme"], "plan": ["o:pro", "u:pro"],
-                "feature": ["u:export"], "claims": {"a.b": 1}, "max_age_min": {"first": 5}},
-    "allow_pending": True, "allow_impersonation": False, "upstream": "api", "endpoints": [{"address": "127.0.0.1:1", "weight": 1, "up": True, "live": 0}],
-    "identity": True, "forward_token": True, "host_header": "preserve", "strip_prefix": "/admin", "add_prefix": "/v2",
-    "timeouts": {"connect_s": 5.0, "response_s": 3.0, "idle_s": 300.0}, "max_body_bytes": 7, "allow_encoded": ["%2f"],
-    "rate_limit": {"by_caller": "20/min burst 20"}, "stream_max_age_s": 60.0, "cors": None,
-}  # fmt: skip
-CORS = {"origins": [APP, "https://*.a.example.com"], "credentials": False}
-
-
-async def test_routes_are_shown_in_order_and_in_the_words_of_the_file() -> None:
-    async with operated(routes=ROUTES, cors=CORS) as operator:
-        answer = (await operator.ask("GET", "/v1/routes", BEARER)).json
-    admin, rest = answer["data"]
-    assert answer["next_cursor"] is None
-    assert admin == SHOWN_ADMIN
-    assert (rest["name"], rest["path"], rest["methods"], rest["auth"]) == ("rest", "/*", [], "optional")
-    assert rest["require"] == {"org": True}
-    assert rest["cors"]["origins"] == CORS["origins"]
-    assert rest["cors"]["credentials"] is False
-
-
-async def test_a_public_route_requires_nothing(operator: Operator) -> None:
-    public, *_ = (await operator.ask("GET", "/v1/routes", BEARER)).json["data"]
-    assert (public["auth"], public["require"]) == ("public", {})
-
-
-async def test_a_long_list_comes_in_parts(operator: Operator) -> None:
-    names, cursor = [], "0"
-    while cursor is not None:
-        part = (await operator.ask("GET", f"/v1/routes?limit=3&cursor={cursor}", BEARER)).json
-        assert len(part["data"]) <= 3
-        names += [route["name"] for route in part["data"]]
-        cursor = part["next_cursor"]
-    assert names == ["public", "optional", "admin", "rest"]
-
-
-@pytest.mark.parametrize("limit", ["0", "-1", str(MOST + 1), "x", "", "1e2", "%D9%A3", "9" * 30])
-async def test_a_limit_that_is_none_is_refused(operator: Operator, limit: str) -> None:
-    assert is_problem(await operator.ask("GET", f"/v1/routes?limit={limit}", BEARER), 400, "bad_request", "limit")
-
-
-@pytest.mark.parametrize("cursor", ["-1", "x", "", "9" * 30])
-async def test_a_cursor_that_is_none_is_refused(operator: Operator, cursor: str) -> None:
-    assert is_problem(await operator.ask("GET", f"/v1/routes?cursor={cursor}", BEARER), 400, "bad_request", "cursor")
-
-
-async def test_reload_tells_what_changed_and_shows_it(operator: Operator) -> None:
-    operator.running.file.write(1, admin=ADMIN, routes=ROUTES)
-    answer = await operator.ask("POST", "/v1/reload", BEARER)
-    assert (answer.status, answer.json) == (200, {"status": "ok", "changed": ["routes"]})
-    shown = (await operator.ask("GET", "/v1/routes", BEARER)).json["data"]
-    assert [route["name"] for route in shown] == ["admin", "rest"]
-
-
-async def test_reload_of_a_broken_file_says_every_problem_and_changes_nothing(operator: Operator) -> None:
-    operator.running.file.write(1, admin=ADMIN, listn={}, routes=[{"path": "/*", "upstream": "nowhere"}])
-    answer = await operator.ask("POST", "/v1/reload", BEARER)
-    assert is_problem(answer, 400, "bad_request", "configuration")
-    findings = {finding["key"]: finding for finding in answer.json["findings"]}
-    assert findings["listn"]["remedy"] == 'Did you mean "listen"?'
-    assert findings["routes[0].upstream"]["file"] == "test.yaml"
-    assert isinstance(findings["routes[0].upstream"]["line"], int)
-    shown = (await operator.ask("GET", "/v1/routes", BEARER)).json["data"]
-    assert [route["name"] for route in shown] == ["public", "optional", "admin", "rest"]
-    logged = [line.get("finding", "") for line in await operator.running.logged()]
-    assert any("listn" in finding for finding in logged)
 
 
 async def test_the_token_is_exchanged_by_a_reload(operator: Operator) -> None:

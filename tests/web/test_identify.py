@@ -87,3 +87,41 @@ async def test_a_configuration_without_an_issuer_serves_its_public_routes() -> N
     async with ScriptedUpstream(Echo()) as upstream, gateway(upstream.port, routes=routes, clerk=None) as running:
         assert (await running.get("/x", token=CLERK.session_token(0))).status == 200
         assert (await running.get("/readyz")).status == 200
+
+
+def test_verdicts_are_forgotten_by_who_they_are_about() -> None:
+    tokens = VerifiedTokens()
+    tokens.get(b"", 1, 0)
+
+    def remember() -> None:
+        for key, who in {
+            b"a": ALICE.principal._replace(user_id="user_1", session_id="sess_1", org_id="org_1"),
+            b"b": ALICE.principal._replace(user_id="user_1", session_id="sess_2"),
+            b"c": ALICE.principal._replace(user_id="user_2", session_id="sess_3", org_id="org_1"),
+            b"d": ALICE.principal._replace(machine_id="mch_1"),
+        }.items():
+            tokens.put(key, ALICE._replace(principal=who), good_until=65, now=0)
+
+    def left() -> str:
+        return "".join(key.decode() for key in (b"a", b"b", b"c", b"d") if tokens.get(key, 1, 0) is not None)
+
+    wanted: list[tuple[dict[str, str], str]] = [
+        ({"user": "user_1"}, "cd"), ({"user": "user_9"}, "abcd"), ({"session": "sess_2"}, "acd"),
+        ({"user": "user_1", "org": "org_1"}, "bcd"), ({"org": "org_1"}, "bd"), ({}, ""),
+    ]  # fmt: skip
+    for who, remaining in wanted:
+        remember()
+        tokens.forget(**who)
+        assert left() == remaining
+
+
+def test_who_made_room_leaves_nothing_behind() -> None:
+    tokens = VerifiedTokens(most=2)
+    tokens.get(b"", 1, 0)
+    for number in range(9):
+        who = ALICE.principal._replace(user_id=f"user_{number % 4}")
+        tokens.put(b"%d" % number, ALICE._replace(principal=who), good_until=65, now=0)
+    assert len(tokens) == 2
+    assert tokens._by_user == {"user_3": {b"7"}, "user_0": {b"8"}}
+    tokens.get(b"", 2, 0)
+    assert not tokens._by_user

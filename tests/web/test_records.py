@@ -12,7 +12,7 @@ from gateway.web.records import Records
 async def test_a_store_is_opened_where_one_is_needed(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as file:
         log = Log(LineWriter(file.fileno()))
-        records = Records(log, webhooks=WebhookPolicy, now=lambda: 0.0)
+        records = Records(log, webhooks=WebhookPolicy, now=lambda: 0.0, changed=lambda _: None)
         records.open(None)
         assert records.is_up
         with pytest.raises(StoreDown):
@@ -20,6 +20,8 @@ async def test_a_store_is_opened_where_one_is_needed(tmp_path: Path) -> None:
         records.open(StoreAddress(f"sqlite:///{tmp_path}/gateway.db"))
         opened = records.store
         assert not records.is_up  # not yet
+        assert records.people is not None
+        records.start()
         records.open(StoreAddress("sqlite:///another"))
         assert records.store is opened
         await records.close()

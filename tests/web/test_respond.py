@@ -73,7 +73,7 @@ def test_every_refusal_is_a_whole_answer(kind: type[GatewayError]) -> None:
 def test_statuses_and_codes_are_the_contracts() -> None:
     assert {(kind.status, kind.code) for kind in kinds()} == {
         (400, "bad_request"), (401, "missing_credential"), (401, "invalid_token"), (403, "forbidden"),
-        (404, "no_route"), (405, "method_not_allowed"), (408, "request_timeout"), (413, "body_too_large"),
+        (404, "no_route"), (404, "not_found"), (405, "method_not_allowed"), (408, "request_timeout"), (413, "body_too_large"),
         (417, "expectation_failed"), (429, "rate_limited"), (431, "headers_too_large"), (500, "internal_error"),
         (502, "upstream_unreachable"), (502, "bad_upstream_response"), (503, "keys_unavailable"), (503, "overloaded"),
         (503, "draining"), (503, "no_healthy_endpoint"), (503, "store_unavailable"), (503, "webhooks_not_configured"),

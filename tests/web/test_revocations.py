@@ -13,7 +13,7 @@ from gateway.errors import StoreDown
 from gateway.store.database import Database
 from gateway.store.sql import SqlStore
 from gateway.web import revocations as module
-from gateway.web.revocations import Feed, Revocations
+from gateway.web.revocations import RevocationFeed, Revocations
 from tests.fakes.gateway import Clock
 
 NOW_MS = 1_000_000
@@ -141,16 +141,16 @@ def elsewhere(url: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-async def feed(url: str, elsewhere: Database, memory: Memory) -> AsyncIterator[Feed]:
+async def feed(url: str, elsewhere: Database, memory: Memory) -> AsyncIterator[RevocationFeed]:
     """A feed that brings what it has to when the test says so."""
     store = SqlStore(url, on_event=memory.told)
     await store.look()
-    yield Feed(store, memory, on_event=memory.told)
+    yield RevocationFeed(store, memory, on_event=memory.told)
     await store.close()
 
 
 async def test_all_is_brought_and_then_what_is_new(
-    feed: Feed, elsewhere: Database, memory: Memory, monkeypatch: pytest.MonkeyPatch
+    feed: RevocationFeed, elsewhere: Database, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere.revocations.add([of_session(f"sess_{number}", now_ms=NOW_MS) for number in range(1500)])
     elsewhere.revocations.add([of_user("gone", now_ms=NOW_MS - LIFE_MS)])
@@ -165,7 +165,7 @@ async def test_all_is_brought_and_then_what_is_new(
 
 
 async def test_another_database_in_its_place_is_read_from_its_beginning(
-    feed: Feed, elsewhere: Database, memory: Memory
+    feed: RevocationFeed, elsewhere: Database, memory: Memory
 ) -> None:
     elsewhere.revocations.add([of_user(f"user_{number}", now_ms=NOW_MS) for number in range(9)])
     await feed.catch_up()
@@ -186,7 +186,7 @@ class Busy(StoreDown):
 
 
 async def test_it_follows_by_itself_whatever_happens(
-    feed: Feed, elsewhere: Database, memory: Memory, monkeypatch: pytest.MonkeyPatch
+    feed: RevocationFeed, elsewhere: Database, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "POLL_S", 0.01)
     faults = [ZeroDivisionError(), Busy()]
@@ -210,7 +210,7 @@ async def test_it_follows_by_itself_whatever_happens(
     assert [name for name, _ in memory.told] == ["store_up", "revocations_failed"]
 
 
-async def test_nobody_waits_long_for_it(feed: Feed) -> None:
+async def test_nobody_waits_long_for_it(feed: RevocationFeed) -> None:
     await feed.first(0.01)  # it has not begun
     assert not feed.is_whole
     await feed.close()

@@ -20,6 +20,7 @@ from gateway.web import webhooks
 from gateway.web.generation import Generation
 from gateway.web.webhooks import Signed, Verifier, read_signed
 from tests.fakes.clerk_events import body, gone, user
+from tests.fakes.directory import until_up
 from tests.fakes.gateway import Answer, Running, gateway, settings
 
 SECRET = "whsec_c2VjcmV0c2VjcmV0c2VjcmV0"
@@ -44,8 +45,7 @@ async def receiving(tmp_path: Path, *, secrets: tuple[str, ...] = (SECRET,), **m
         "store": {"url": f"sqlite:///{tmp_path / 'gateway.db'}"},
     }
     async with gateway(1, **(overrides | more)) as running:
-        while not running.app._records.is_up:
-            await asyncio.sleep(0.01)
+        await until_up(running)
         yield running
 
 
@@ -231,7 +231,7 @@ async def test_only_so_many_bodies_are_held(running: Running, monkeypatch: pytes
 
 
 async def test_without_a_secret_it_is_not_configured_and_nothing_is_opened(tmp_path: Path) -> None:
-    async with receiving(tmp_path, secrets=()) as running:
+    async with receiving(tmp_path, secrets=(), identity={"enrich": False}) as running:
         answer = await send(running)
         assert (answer.status, answer.json["code"]) == (503, "webhooks_not_configured")
         assert answer.value("retry-after") == "60"
@@ -240,7 +240,7 @@ async def test_without_a_secret_it_is_not_configured_and_nothing_is_opened(tmp_p
 
 
 async def test_without_a_path_it_is_an_ordinary_route(tmp_path: Path) -> None:
-    async with receiving(tmp_path, webhooks={"path": None}) as running:
+    async with receiving(tmp_path, webhooks={"path": None}, identity={"enrich": False}) as running:
         answer = await send(running)
         assert (answer.status, answer.json["code"]) == (401, "missing_credential")
     assert os.listdir(tmp_path) == []

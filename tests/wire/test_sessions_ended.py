@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 from aiohttp import WSMsgType
 
-from gateway.core.revocation import DAY_MS
+from gateway.core.revocation import DAY_MS, of_session
+from gateway.store.sql import READERS
 from gateway.web import revocations
 from tests.core.test_convex import USER, written
 from tests.core.test_messages import frame
@@ -149,7 +151,41 @@ async def test_once_it_is_void_nothing_of_it_is_left(running: Running) -> None:
         await inbox.look()
         assert len(memory) == left
         assert len(await inbox.read(lambda database: database.revocations.since(0))) == left
+    running.clock.seconds += 86_400
+    await inbox.look()  # now the directory has forgotten the user as well
     assert await refused(running, running.token()) == [False]
+
+
+@pytest.mark.parametrize(("kind", "data"), [("user.updated", user(banned=True)), ("user.deleted", gone("user_1"))])
+async def test_who_is_banned_or_deleted_still_when_the_entry_is_void_is_refused(
+    running: Running, kind: str, data: dict[str, Any]
+) -> None:
+    token = running.token(exp=int(running.clock()) + 100 * 86_400)
+    await tell(running, kind, data)
+    running.clock.seconds += 90 * 86_400
+    running.app.deadlines.sweep()
+    assert len(running.app._records.revocations) == 0
+    assert await refused(running, token) == [True]
+
+
+async def test_whose_token_is_revoked_is_not_written_down(running: Running) -> None:
+    await tell(running, "session.ended", ENDED)
+    assert await refused(running, running.token()) == [True]
+    assert await running.app.inbox.user("user_1") is None
+
+
+async def test_a_token_whose_user_is_looked_up_meanwhile_is_not_taken_for_good(running: Running) -> None:
+    records, stuck = running.app._records, threading.Event()
+    for _ in range(READERS):
+        records.store._readers.submit(stuck.wait, 10)
+    asking = asyncio.ensure_future(running.get("/x", token=running.token()))
+    assert records.people is not None
+    while not records.people._asking:
+        await asyncio.sleep(0)
+    records.revocations.add(of_session("sess_1", now_ms=int(running.clock() * 1000)))
+    stuck.set()
+    assert is_revoked(await asking)
+    assert len(running.app.listener.deps.verified) == 0
 
 
 async def test_a_verdict_of_an_older_configuration_is_forgotten_too(running: Running) -> None:
@@ -208,31 +244,29 @@ async def test_a_ban_closes_the_users_sockets_and_nobody_elses(store: Path) -> N
 
 async def test_an_event_stream_is_cut_and_another_sessions_goes_on(store: Path) -> None:
     async with telling(**ears(store)) as (running, teller):
-        async with (
-            listening(running, "/events", token=running.token()) as hers,
-            listening(running, "/events", token=running.token(sid="sess_2")) as other,
-        ):
-            exchanges = [await begun(teller, client) for client in (hers, other)]
-            await tell(running, "session.removed", ENDED)
-            assert await hers.cut()
-            await exchanges[0].left()
-            exchanges[1].say(b"data: 1\n\n")
-            assert await other.chunk() == b"data: 1\n\n"
+        async with listening(running, "/events", token=running.token()) as hers:
+            ended = await begun(teller, hers)
+            async with listening(running, "/events", token=running.token(sid="sess_2")) as other:
+                goes_on = await begun(teller, other)
+                await tell(running, "session.removed", ENDED)
+                assert await hers.cut()
+                await ended.left()
+                goes_on.say(b"data: 1\n\n")
+                assert await other.chunk() == b"data: 1\n\n"
 
 
 async def test_a_late_ban_leaves_streams_of_newer_tokens_open(store: Path) -> None:
     async with telling(**ears(store)) as (running, teller):
         now = running.clock()
         old, new = CLERK.session_token(now - 121, exp=int(now) + 60), running.token()
-        async with (
-            listening(running, "/events", token=old) as before,
-            listening(running, "/events", token=new) as after,
-        ):
-            exchanges = [await begun(teller, client) for client in (before, after)]
-            await tell(running, "user.updated", user(banned=True), at=now - 120)
-            assert await before.cut()
-            exchanges[1].say(b"data: 1\n\n")
-            assert await after.chunk() == b"data: 1\n\n"
+        async with listening(running, "/events", token=old) as before:
+            await begun(teller, before)
+            async with listening(running, "/events", token=new) as after:
+                goes_on = await begun(teller, after)
+                await tell(running, "user.updated", user(banned=True), at=now - 120)
+                assert await before.cut()
+                goes_on.say(b"data: 1\n\n")
+                assert await after.chunk() == b"data: 1\n\n"
 
 
 async def test_an_answer_that_begins_after_the_end_of_its_session_is_cut(store: Path) -> None:
