@@ -39,6 +39,9 @@ user asks the store there too; what other processes wrote comes by `web/feed`. A
 
 What webhooks did not tell comes from Clerk's lists: `net/sync` reads them by `net/clerk_api`, `core/reconcile`
 compares, `store/syncing` keeps. `ops/sync` starts it, or `web/reconciling` every so many hours.
+
+What ends before its token does (`core/revocation`) is stored with the webhook that says so, and kept in mind by
+`web/revocations`: asked where a token is verified and where a stream opens, so that nothing is added to a request.
 """
 
 __version__ = "0.1.0"

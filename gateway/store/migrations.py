@@ -76,6 +76,11 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
             for table in ("users", "organizations", "memberships")
         ),
     ),
+    (
+        """CREATE TABLE gateway_revocations (change BIGINT PRIMARY KEY, user_id TEXT, session_id TEXT, org_id TEXT,
+            issued_until BIGINT NOT NULL, void_at BIGINT NOT NULL)""",
+        "CREATE INDEX gateway_revocations_void ON gateway_revocations (void_at)",
+    ),
 )
 LATEST: Final = len(STEPS)
 

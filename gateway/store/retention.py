@@ -1,4 +1,4 @@
-"""What is forgotten when: payloads and ids of webhooks, tombstones. Some at a time, for webhooks wait meanwhile."""
+"""What is forgotten when: webhooks, tombstones, revocations. Some at a time, for webhooks wait meanwhile."""
 
 from typing import Any, Final
 
@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Table, and_, delete, or_, select, update
 from gateway.core.delivery import LONGEST_WAIT_MS
 from gateway.store.deliveries import waits
 from gateway.store.directory import erasing, next_change
-from gateway.store.tables import DELIVERIES, INBOX, MEMBERSHIPS, ORGANIZATIONS, USERS
+from gateway.store.tables import DELIVERIES, INBOX, MEMBERSHIPS, ORGANIZATIONS, REVOCATIONS, USERS
 
 DAY_MS: Final = 86_400_000
 IDS_DAYS: Final = 7  # Svix retries for 28 hours, and people replay by hand
@@ -28,6 +28,7 @@ def forget(connection: Connection, *, now: int, retention_days: int) -> bool:
     stale = and_(stale, ~waits(INBOX.c.svix_id, since=now - LONGEST_WAIT_MS))
     touched = _some(connection, INBOX, stale, update(INBOX).values(payload=None))
     touched += _forget_webhooks(connection, ids_before)
+    touched += _some(connection, REVOCATIONS, REVOCATIONS.c.void_at <= now, delete(REVOCATIONS))
     return touched + _forget_tombstones(connection, gone_before) > 0
 
 

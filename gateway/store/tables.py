@@ -103,6 +103,15 @@ SYNC: Final = Table(
     *_text("holder"),  # who runs it now,
     Column("held_until", BigInteger, nullable=False),  # unless it died
 )
+# In the order of changes, like the rows above. Who fits all that is given is refused (`core.revocation`).
+REVOCATIONS: Final = Table(
+    "gateway_revocations",
+    METADATA,
+    Column("change", BigInteger, primary_key=True, autoincrement=False),
+    *_text("user_id", "session_id", "org_id"),
+    Column("issued_until", BigInteger, nullable=False),
+    Column("void_at", BigInteger, nullable=False),
+)
 SCHEMA: Final = Table(
     "gateway_schema",
     METADATA,

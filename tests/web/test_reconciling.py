@@ -38,9 +38,9 @@ async def running(clerk: FakeBackendApi, folder: Path, **overrides: Any) -> Asyn
 
 
 def reconciling(gateway: Running) -> Reconciling:
-    found = gateway.app._records._reconciling
-    assert found is not None
-    return found
+    kept = gateway.app._records._kept
+    assert kept is not None
+    return kept.reconciling
 
 
 async def look(gateway: Running, *, after_h: float = 0.0) -> None:

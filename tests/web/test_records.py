@@ -1,4 +1,6 @@
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,12 +15,11 @@ from gateway.web.records import Records
 
 
 async def test_a_store_is_opened_where_one_is_needed(tmp_path: Path) -> None:
+    gateway: Any = SimpleNamespace(webhooks=WebhookPolicy(), subscriptions=(), sync=SyncPolicy(), keys=None)
     with (tmp_path / "log").open("w") as file:
         log = Log(LineWriter(file.fileno()))
-        records = Records(
-            log, Contexts(log.event), webhooks=WebhookPolicy, now=lambda: 0.0, changed=lambda _: None, clerk=ClerkAccess(lambda: None),
-            sync=SyncPolicy, keys=lambda: None,
-        )  # fmt: skip
+        clerk = ClerkAccess(lambda: None)
+        records = Records(gateway, log, Contexts(log.event), clerk, now=lambda: 0.0, changed=lambda _: None)
         records.open(None)
         assert records.is_up
         with pytest.raises(StoreDown):
