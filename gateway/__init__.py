@@ -31,8 +31,17 @@ The way of a webhook:
              web/webhooks      store/sql   store/group, database, directory
                       core/events          core/directory
 
-then, without waiting, what the next request of that user is told: `web/records`, `web/people`. A user's first request asks
-the store there too; what other processes wrote comes by `web/feed`.
+then, without waiting, what the next request of that user is told: `web/records`, `web/people`. The first request of a
+user asks the store there too; what other processes wrote comes by `web/feed`. And on to the upstreams that asked:
+
+    delivery row, in that same transaction -> Claimed -> signed and sent -> Answer -> Verdict -> Settled
+    store/deliveries, core/delivery           net/delivery  net/sender      core/delivery        store/deliveries
+
+What webhooks did not tell comes from Clerk's lists: `net/sync` reads them by `net/clerk_api`, `core/reconcile`
+compares, `store/syncing` keeps. `ops/sync` starts it, or `web/reconciling` every so many hours.
+
+What ends before its token does (`core/revocation`) is stored with the webhook that says so, and kept in mind by
+`web/revocations`: asked where a token is verified and where a stream opens, so that nothing is added to a request.
 """
 
 __version__ = "0.1.0"

@@ -151,16 +151,98 @@ def migrate(path: str | None) -> None:
 
 
 @main.command()
-@click.option("--port", default=DEV_PORT, show_default=True, help="The gateway's; issuer and sample take the next two.")
+@config_option
+@click.option("--dry-run", is_flag=True, help="Only compare; write nothing, and name the first differences.")
+@click.option("--restart", is_flag=True, help="Begin anew where an earlier run was broken off.")
+def sync(path: str | None, *, dry_run: bool, restart: bool) -> None:
+    """Bring the user directory into step with Clerk: add what is missing, mend what differs, mark what is gone."""
+    from gateway.ops.sync import sync as bring_into_step
+
+    terminal = sys.stdout.isatty()
+    sys.exit(bring_into_step(path, os.environ, dry_run=dry_run, restart=restart, write=click.echo, terminal=terminal))
+
+
+@main.group()
+def webhooks() -> None:
+    """Look at stored webhooks and their deliveries, and have them delivered again; the gateway may run or not."""
+
+
+limit_option = click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most.")
+json_option = click.option("--json", "as_json", is_flag=True, help="As JSON, a line for each.")
+
+
+@webhooks.command("list")
+@config_option
+@click.option("--type", "kind", metavar="T", help="Of this type: exact, or user.* for all that begin so.")
+@limit_option
+@json_option
+def list_webhooks(path: str | None, **options: Any) -> None:
+    """List the newest."""
+    from gateway.ops.webhooks import list_webhooks as listing
+
+    sys.exit(listing(path, os.environ, write=click.echo, **options))
+
+
+@webhooks.command("show")
+@config_option
+@click.option("--no-payload", is_flag=True, help="Without what Clerk says of the user.")
+@click.argument("svix_id", metavar="ID")
+def show_webhook(path: str | None, svix_id: str, *, no_payload: bool) -> None:
+    """Show one, with its deliveries and its payload."""
+    from gateway.ops.webhooks import show_webhook as show
+
+    sys.exit(show(path, os.environ, svix_id, write=click.echo, with_payload=not no_payload))
+
+
+@webhooks.command("replay")
+@config_option
+@click.option("--upstream", metavar="NAME", help="To this upstream alone. Default: to all that want its type.")
+@click.option("--dead", "all_dead", is_flag=True, help="Everything that died, instead of one.")
+@click.argument("svix_id", metavar="ID", required=False)
+def replay_webhooks(path: str | None, svix_id: str | None, upstream: str | None, *, all_dead: bool) -> None:
+    """Have one, or everything that died, delivered again."""
+    from gateway.ops.webhooks import replay_dead, replay_webhook
+
+    if all_dead is (svix_id is not None):
+        raise click.UsageError("Name a webhook by its id, or say --dead.")
+    if svix_id is None:
+        sys.exit(replay_dead(path, os.environ, upstream, write=click.echo))
+    sys.exit(replay_webhook(path, os.environ, svix_id, upstream, write=click.echo))
+
+
+@webhooks.command("dead")
+@config_option
+@limit_option
+@json_option
+def dead_deliveries(path: str | None, **options: Any) -> None:
+    """List what could not be delivered within three days, and why."""
+    from gateway.ops.webhooks import list_dead
+
+    sys.exit(list_dead(path, os.environ, write=click.echo, **options))
+
+
+@main.group(invoke_without_command=True)
+@click.pass_context
+@click.option("--port", default=DEV_PORT, show_default=True, help="The gateway's; the others take the next three.")
 @click.option("--issuer-port", type=int, help="The local issuer's. Default: the gateway's + 1.")
 @click.option("--upstream-port", type=int, help="The sample upstream's. Default: the gateway's + 2.")
-def dev(port: int, issuer_port: int | None, upstream_port: int | None) -> None:
+@click.option("--admin-port", type=int, help="The admin listener's. Default: the gateway's + 3.")
+@click.option("--keep", metavar="DIR", help="Keep the store there. Default: it goes with this run.")
+@click.option("--store", metavar="URL", help="Another store, such as postgresql://…")
+def dev(
+    context: click.Context, port: int, issuer_port: int | None, upstream_port: int | None, admin_port: int | None,
+    keep: str | None, store: str | None,
+) -> None:  # fmt: skip
     """Try it all on this machine: a local issuer, a sample upstream, the gateway in front. Ctrl-C ends it."""
+    if context.invoked_subcommand is not None:
+        return
     from gateway.ops.dev import DevError
     from gateway.ops.dev.run import run_dev
 
     async def serve() -> None:
-        running = asyncio.ensure_future(run_dev(port, issuer_port, upstream_port, write=click.echo))
+        running = asyncio.ensure_future(
+            run_dev(port, issuer_port, upstream_port, admin_port, keep=keep, store=store, write=click.echo)
+        )
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, running.cancel)
         try:
@@ -172,6 +254,76 @@ def dev(port: int, issuer_port: int | None, upstream_port: int | None) -> None:
         _run(serve())
     except DevError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _dev_issuer(context: click.Context, port: int | None) -> str:
+    """Say where the running `gateway dev` is asked; `--port` may stand before the command or after it."""
+    from gateway.ops.dev.asking import issuer_url
+
+    assert context.parent is not None
+    return issuer_url(context.parent.params["port"] if port is None else port)
+
+
+def _asked(asking: Coroutine[Any, Any, Any]) -> Any:
+    from gateway.ops.dev import DevError
+
+    try:
+        return asyncio.run(asking)
+    except DevError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@dev.command()
+@click.pass_context
+@click.argument("kind", metavar="[TYPE]", required=False)
+@click.option("--user", metavar="ID", help="Whom it concerns: user_alice (default), bob, …")
+@click.option("--org", metavar="ORG", help="Organisation, by id or slug.")
+@click.option("--set", "changes", metavar="NAME=VALUE", multiple=True,
+              help="What changes: first_name=Ada, banned=true, public_metadata.tier=gold, role=admin; may be repeated. "
+              "data.NAME goes into the event as it stands.")  # fmt: skip
+@click.option("--again", metavar="SVIX_ID", help="One that was sent before, instead of a type.")
+@click.option("--twice", is_flag=True, help="Send it twice, under one svix-id.")
+@click.option("--delay-order", "hold", is_flag=True, help="Hold it back until the next of its kind has gone first.")
+@click.option("--old", "old_s", metavar="SECONDS", type=int, default=0, help="Signed as of so long ago.")
+@click.option("--bad-signature", is_flag=True, help="Signed with another secret.")
+@click.option("--url", help="Send it there instead of to the gateway; needs no `gateway dev`.")
+@click.option("--secret", metavar="whsec_…", help="What --url verifies with. Default: $CLERK_WEBHOOK_SIGNING_SECRET.")
+@click.option("--print", "only_print", is_flag=True, help="Print it, signed, instead of sending it.")
+@click.option("--port", type=int, help="The port `gateway dev` was given.")
+def event(
+    context: click.Context, /, port: int | None, kind: str | None, changes: tuple[str, ...], url: str | None,
+    secret: str | None, *, only_print: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Let something happen at Clerk, as far as the gateway can tell: send the webhook TYPE, such as user.updated.
+
+    Exits with 1 where it was not taken.
+    """
+    from gateway.ops.dev.event_request import EventOptions, read_changes
+    from gateway.ops.dev.firing import fire_at_gateway, fire_at_url, print_event
+
+    if secret is not None and not (url or only_print):
+        raise click.UsageError("--secret is for --url and --print: the gateway of `gateway dev` has its own")
+    try:
+        wanted = EventOptions(type=kind, set=read_changes(changes), **options)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    issuer = _dev_issuer(context, port)
+    if only_print:
+        _asked(print_event(secret, issuer, wanted, write=click.echo))
+        return
+    secret = secret or os.environ.get("CLERK_WEBHOOK_SIGNING_SECRET")
+    firing = fire_at_url(url, secret, issuer, wanted, write=click.echo) if url else None
+    sys.exit(not _asked(firing or fire_at_gateway(issuer, wanted, write=click.echo)))
+
+
+@dev.command()
+@click.pass_context
+@click.option("--port", type=int, help="The port `gateway dev` was given.")
+def users(context: click.Context, port: int | None) -> None:
+    """List who there is in the running `gateway dev`."""
+    from gateway.ops.dev.firing import list_world
+
+    _asked(list_world(_dev_issuer(context, port), write=click.echo))
 
 
 @main.command()
@@ -187,10 +339,7 @@ def dev(port: int, issuer_port: int | None, upstream_port: int | None) -> None:
 @click.option("--port", default=DEV_PORT, show_default=True, help="The port `gateway dev` was given.")
 def token(port: int, **options: Any) -> None:
     """Print a token from the running `gateway dev`."""
-    from gateway.ops.dev import DevError
-    from gateway.ops.dev.token_request import TokenOptions, fetch_token, issuer_url
+    from gateway.ops.dev.asking import issuer_url
+    from gateway.ops.dev.token_request import TokenOptions, fetch_token
 
-    try:
-        click.echo(asyncio.run(fetch_token(issuer_url(port), TokenOptions(**options))))
-    except DevError as error:
-        raise click.ClickException(str(error)) from error
+    click.echo(_asked(fetch_token(issuer_url(port), TokenOptions(**options))))

@@ -8,7 +8,8 @@
     ├── NoRoute, NotFound 404     ├── HeadersTooLarge 431       ├── StoreDown 503
     └── MethodNotAllowed 405      ├── InternalError 500         ├── WebhooksNotConfigured 503
                                   ├── UpstreamTimeout 504       ├── Overloaded 503
-                                  └── Draining 503
+                                  └── ClerkApiDown 503          └── Draining 503
+                                      └── ClerkApiRefused
 
 A class fixes its status and public code; an instance carries a public reason from a closed list and, where it helps, a
 detail for the log alone. Only `web/respond.py` turns one into an answer. `SocketRefused` becomes a Close frame, and
@@ -154,6 +155,19 @@ class StoreDown(GatewayError):
     is_fault: ClassVar[bool] = True  # of the store itself, so that nothing else will work either
 
 
+class ClerkApiDown(GatewayError):
+    """Clerk's Backend API cannot be reached, or does not answer as it should; `detail` says how."""
+
+    status, code, title = 503, "clerk_unavailable", "Service Unavailable"
+    retry_after_s = 5
+
+
+class ClerkApiRefused(ClerkApiDown):
+    """Clerk's Backend API does not take the secret key (401, 403); `reason` is Clerk's own word for why."""
+
+    retry_after_s = 60
+
+
 class WebhooksNotConfigured(GatewayError):
     """No signing secret is configured, so no webhook can be told from a made-up one."""
 
@@ -187,6 +201,10 @@ class SocketRefused(Exception):
     def __init__(self, code: int, reason: bytes) -> None:
         super().__init__(code, reason)
         self.code, self.reason = code, reason
+
+
+class SyncRefused(Exception):
+    """The directory is not reconciled now: another run is under way, or it would be with another instance's users."""
 
 
 class ConfigError(Exception):

@@ -149,10 +149,72 @@ async def test_token_says_what_to_start(tmp_path: Path) -> None:
     assert "gateway dev" in err
 
 
-async def test_dev_serves_all_three_until_ctrl_c(tmp_path: Path) -> None:
+async def test_dev_serves_all_until_ctrl_c(tmp_path: Path) -> None:
     ports = ("--port", "0", "--issuer-port", "0", "--upstream-port", "0")
     async with command("dev", *ports, cwd=tmp_path) as process:
         port = int((await until(process, r"gateway +http://127\.0\.0\.1:(\d+)"))[1])
         assert [await get(port, path) for path in ("/", "/public/hello", "/hello")] == [200, 200, 401]
         process.send_signal(signal.SIGINT)
         assert await asyncio.wait_for(process.wait(), PATIENCE_S) == 0
+
+
+async def test_commands_beside_dev_ask_the_one_that_runs(tmp_path: Path) -> None:
+    ports = ("--port", "0", "--issuer-port", "0", "--upstream-port", "0")
+    async with command("dev", *ports, "--keep", "kept", cwd=tmp_path) as process:
+        issuer = int((await until(process, r"issuer +http://127\.0\.0\.1:(\d+)"))[1])
+        before = ("dev", "--port", str(issuer - 1))
+        code, out, _ = await finished(
+            *before, "event", "user.updated", "--user", "bob", "--set", "first_name=Ed", "--twice", cwd=tmp_path
+        )
+        assert (code, [line.split()[2:] for line in out.splitlines()]) == (0, [["200", "stored"], ["200", "repeated"]])
+        svix_id = out.split()[1]
+        code, out, _ = await finished("dev", "event", "--again", svix_id, "--port", str(issuer - 1), cwd=tmp_path)
+        assert (code, out.split()[1:]) == (0, [svix_id, "200", "repeated"])
+        code, out, _ = await finished(*before, "event", "user.updated", "--bad-signature", cwd=tmp_path)
+        assert (code, out.split()[2:]) == (1, ["400", "bad_request,", "signature"])
+        code, out, _ = await finished(*before, "event", "user.updated", "--old", "600", cwd=tmp_path)
+        assert (code, out.split()[2:]) == (1, ["400", "bad_request,", "timestamp"])
+        code, out, _ = await finished(*before, "event", "user.updated", "--delay-order", cwd=tmp_path)
+        assert (code, out.split()[2]) == (0, "held")
+        code, out, _ = await finished(*before, "users", cwd=tmp_path)
+        assert (code, "Ed Brown" in out) == (0, True)
+        assert (tmp_path / "kept" / "gateway-dev.db").exists()
+
+
+async def test_dev_event_reaches_any_url_without_a_dev(tmp_path: Path) -> None:
+    secret = "whsec_c2VjcmV0c2VjcmV0c2VjcmV0"
+    async with ScriptedUpstream(Echo()) as upstream:
+        to = ("--url", f"http://127.0.0.1:{upstream.port}/webhooks", "--port", "1")
+        code, out, _ = await finished("dev", "event", "user.created", *to, "--secret", secret, cwd=tmp_path)
+        assert (code, out.split()[2]) == (0, "200")
+        given = {"CLERK_WEBHOOK_SIGNING_SECRET": secret}
+        assert (await finished("dev", "event", "user.created", *to, environ=given, cwd=tmp_path))[0] == 0
+        code, _, err = await finished("dev", "event", "user.created", *to, cwd=tmp_path)
+        assert (code, "--secret" in err) == (1, True)
+    code, out, _ = await finished("dev", "event", "user.created", *to, "--secret", secret, cwd=tmp_path)
+    assert (code, "no answer" in out) == (1, True)
+    code, out, _ = await finished(
+        "dev", "event", "user.created", "--print", "--secret", secret, "--port", "1", cwd=tmp_path
+    )
+    assert (code, out.split(":")[0]) == (0, "svix-id")
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        pytest.param(("event", "user.updated", "--port", "1"), 1, "start it with `gateway dev`", id="not-running"),
+        pytest.param(("users", "--port", "1"), 1, "start it with `gateway dev`", id="nobody-to-list"),
+        pytest.param(("event",), 1, "name a type", id="nothing"),
+        pytest.param(("event", "user.updated", "--set", "x"), 2, "name=value", id="no-change"),
+        pytest.param(("event", "user.updated", "--secret", "whsec_x"), 2, "--secret is for --url", id="secret-alone"),
+    ],
+)
+async def test_dev_commands_say_what_is_missing(tmp_path: Path, args: tuple[str, ...], code: int, says: str) -> None:
+    ended, out, err = await finished("dev", *args, cwd=tmp_path)
+    assert (ended, out) == (code, "")
+    assert says in err
+
+
+async def test_dev_says_why_it_does_not_start(tmp_path: Path) -> None:
+    code, _, err = await finished("dev", "--port", "0", "--keep", "/dev/null/x", cwd=tmp_path)
+    assert (code, "--keep" in err) == (1, True)

@@ -3,9 +3,11 @@
 from ipaddress import ip_network
 
 from gateway.config.admin import build_admin
+from gateway.config.backend import build_backend, build_sync
 from gateway.config.clerk import build_issuer
 from gateway.config.convex import review_convex
 from gateway.config.cors import build_cors
+from gateway.config.deliveries import build_subscriptions
 from gateway.config.findings import Path, Report
 from gateway.config.identity import build_identity
 from gateway.config.model import Config, LogPolicy
@@ -32,9 +34,12 @@ def build(settings: Settings, report: Report) -> Config:
     if not report.is_broken(("routes",)):
         review_routes(routes, report)
         review_convex(routes, issuer.token_policy.audience if issuer else frozenset(), report)
-        review_upstreams(upstreams, routes, report)
+        told = [name for name, section in settings.upstreams.items() if section.webhooks is not None]
+        review_upstreams(upstreams, routes, report, told=told)
     public_url = report.tried(("public_url",), read_url, settings.public_url) if settings.public_url else None
     store = report.tried(URL, read_store, settings.store.url) if settings.store.url else None
+    webhooks = build_webhooks(settings.webhooks, settings.clerk, report, store=store)
+    backend = build_backend(settings.clerk, report)
     return Config(
         host=_host(settings.listen.host, report),
         port=settings.listen.port,
@@ -49,7 +54,10 @@ def build(settings: Settings, report: Report) -> Config:
         rates=build_rates(settings.rate_limits, ("rate_limits",), report),
         limits=Limits(**settings.limits.model_dump()),
         store=store,
-        webhooks=build_webhooks(settings.webhooks, settings.clerk, report, store=store),
+        webhooks=webhooks,
+        subscriptions=build_subscriptions(settings.upstreams, upstreams, report, received=webhooks.needs_store),
+        backend=backend,
+        sync=build_sync(settings.sync, report, backend=backend, store=store),
         logs=LogPolicy(**settings.logs.model_dump()),
         drain_s=settings.drain_s,
         drain_delay_s=settings.drain_delay_s,

@@ -7,11 +7,13 @@ from gateway.config.findings import Finding
 from gateway.core.admin import AdminPolicy
 from gateway.core.cors import CorsPolicy
 from gateway.core.credentials import CredentialPolicy
+from gateway.core.delivery import Subscription
 from gateway.core.events import WebhookPolicy
 from gateway.core.forwarding import Network
 from gateway.core.identity import IdentityPolicy
 from gateway.core.limits import RatePolicy
-from gateway.core.model import Limits, ListenTls, StoreAddress
+from gateway.core.model import BackendAddress, Limits, ListenTls, StoreAddress
+from gateway.core.reconcile import SyncPolicy
 from gateway.core.routing import Route
 from gateway.core.verify import KeySet, TokenPolicy
 
@@ -54,6 +56,9 @@ class Config:
     limits: Limits
     store: StoreAddress | None  # opened only where webhooks need it
     webhooks: WebhookPolicy
+    subscriptions: tuple[Subscription, ...]  # the upstreams that events are delivered to
+    backend: BackendAddress | None  # None without a secret key: Clerk is asked for nothing but keys
+    sync: SyncPolicy
     logs: LogPolicy
     drain_s: float
     drain_delay_s: float
@@ -63,4 +68,4 @@ class Config:
     @property
     def needs_store(self) -> bool:
         """Whether anything has to be kept."""
-        return self.webhooks.needs_store or self.identity.enrich
+        return self.webhooks.needs_store or self.identity.enrich or self.sync.every_h > 0

@@ -112,9 +112,9 @@ class UpstreamTls(Section):
 class Delivery(Section):
     """Verified webhook events sent on to an upstream."""
 
-    path: str = setting("/webhooks/clerk", "Path at the upstream")
-    events: Strings = setting((), "Event types, such as user.*")
-    secret: SecretStr | None = setting(None, "whsec_… the deliveries are signed with")
+    path: str = setting("/webhooks/clerk", "Path at the upstream, behind its URL's own")
+    events: Strings = setting((), "Event types: exact, user.* for all that begin so, * for every one")
+    secret: SecretStr | None = setting(None, "whsec_… the deliveries are signed with, known to this upstream alone")
 
 
 class UpstreamSection(Section):

@@ -1,6 +1,6 @@
 """What is likely not meant, seen over all routes: unreachable ones, and weaker ones that catch what slips past."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from gateway.config.findings import Path, Report
 from gateway.config.urls import is_loopback
@@ -23,12 +23,17 @@ def review_routes(routes: Sequence[Route], report: Report) -> None:
             report.warning(("routes", index, "methods"), message, "Leave methods out, or add a route for the others")
 
 
-def review_upstreams(upstreams: dict[str, Upstream], routes: Sequence[Route], report: Report) -> None:
-    """Warn of upstreams that are not used, and of tokens that cross a network in the clear."""
+def review_upstreams(
+    upstreams: dict[str, Upstream], routes: Sequence[Route], report: Report, *, told: Collection[str] = ()
+) -> None:
+    """Warn of upstreams that are not used, and of tokens that cross a network in the clear.
+
+    Those that are `told` of events may be there for that alone.
+    """
     for name, upstream in upstreams.items():
         path: Path = ("upstreams", name)
         users = [route for route in routes if route.upstream.name == name]
-        if not users:
+        if not users and name not in told:
             report.warning(path, "no route leads here")
         in_clear = any(not end.tls and not is_loopback(end.host) for end in upstream.endpoints)
         if any(r.forward_token for r in users) and in_clear:

@@ -22,7 +22,8 @@ OTHERS = ("/healthz", "/readyz")  # the gateway's own addresses beside these
 # Nothing that is spelt in more than one way: it is compared, not matched.
 PLAIN = re.compile(r"(?:/[A-Za-z0-9._~-]+)+/?")
 SHORT = 16  # bytes; Clerk's have 24
-WRONG_SECRET = "is not a signing secret: copy it whole, from whsec on, from the Clerk Dashboard, Webhooks"  # noqa: S105
+WRONG_SECRET = "is not a signing secret: whsec_ and then base64"  # noqa: S105
+FROM_CLERK = "Copy it whole, from whsec on, from the Clerk Dashboard, Webhooks"
 URLS = "sqlite:///FILE, sqlite:////FOLDER/FILE or postgresql://HOST/DATABASE"
 
 
@@ -78,16 +79,19 @@ def _read_path(value: str) -> str:
 def _secrets(clerk: Clerk, report: Report) -> Iterator[str]:
     for number, secret in enumerate(clerk.webhook_signing_secrets):
         path: Path = (*SECRETS, number)
-        key = report.tried(path, _read_key, secret.get_secret_value())
-        if key is not None:
-            if len(key) < SHORT:
-                report.insecure(
-                    path, f"is shorter than {SHORT} bytes, so it can be guessed", "Take the one Clerk gives"
-                )
+        if read_key(secret.get_secret_value(), path, report, remedy=FROM_CLERK) is not None:
             yield secret.get_secret_value()
 
 
-def _read_key(secret: str) -> bytes:
+def read_key(secret: str, path: Path, report: Report, *, remedy: str) -> bytes | None:
+    """Read the key of a signing secret; where it is none, or a weak one, that is noted with the remedy."""
+    key = report.tried(path, _decoded, secret, remedy=remedy)
+    if key is not None and len(key) < SHORT:
+        report.insecure(path, f"is shorter than {SHORT} bytes, so it can be guessed", remedy)
+    return key
+
+
+def _decoded(secret: str) -> bytes:
     if not secret.startswith("whsec_"):
         raise ValueError(WRONG_SECRET)
     encoded = secret.removeprefix("whsec_").rstrip("=")

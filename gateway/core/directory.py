@@ -187,15 +187,39 @@ _MAKERS: Final[Mapping[str, Callable[..., Row | None]]] = {
 }
 
 
+def buried(row: Row, *, at: int) -> Row:
+    """Say that something is gone since `at` (ms), and nothing more: an erased person stays erased."""
+    bare: Any = type(row)(row.id, updated_at=at, deleted=True)
+    if isinstance(row, Membership):
+        bare = replace(bare, org_id=row.org_id, user_id=row.user_id)
+    tombstone: Row = _versioned(bare, at)
+    return tombstone
+
+
 def _tombstone(kind: str, event: Event) -> Row:
-    """Say that something is gone, and nothing more: an erased person stays erased."""
     key = event.object_id or ""
     if kind == "user":
-        return _versioned(User(key, updated_at=event.at, deleted=True), event.at)
+        return buried(User(key), at=event.at)
     if kind == "organization":
-        return _versioned(Organization(key, updated_at=event.at, deleted=True), event.at)
+        return buried(Organization(key), at=event.at)
     org_id, user_id = _both_ends(event.data)
-    return _versioned(Membership(key, org_id=org_id, user_id=user_id, updated_at=event.at, deleted=True), event.at)
+    return buried(Membership(key, org_id=org_id, user_id=user_id), at=event.at)
+
+
+def is_buried(version: bytes) -> bool:
+    """Say whether a version is that of something deleted."""
+    return version[:1] == b"\1"
+
+
+def has_content(row: Row, version: bytes) -> bool:
+    """Say whether what had this version was the same as this row in everything but when it was heard of."""
+    return version[-DIGEST_BYTES:] == row.version[-DIGEST_BYTES:]
+
+
+def outranking(row: Row, version: bytes) -> Row:
+    """Give a row a version just above another's, for where the row is known to be right whatever the times say."""
+    at = int.from_bytes(version[9:17], "big") + 1
+    return replace(row, version=version[:9] + at.to_bytes(8, "big") + row.version[-DIGEST_BYTES:])
 
 
 def _versioned(row: R, at: int) -> R:

@@ -133,6 +133,14 @@ class StoreAddress:
 
 
 @dataclass(frozen=True, slots=True)
+class BackendAddress:
+    """Clerk's Backend API, and the key it is asked with."""
+
+    url: str
+    secret_key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class ListenTls:
     """TLS towards clients: PEM files."""
 

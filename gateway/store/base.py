@@ -5,10 +5,12 @@ Everything here raises `StoreDown` where the store cannot be asked; nothing else
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.core.directory import Membership, Organization, Row, User
 from gateway.core.events import Event
+
+CLAIMED_BYTES: Final = 4 * 1_048_576  # of payloads that are claimed at once, for one upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,7 @@ class Arrival:
     svix_id: str  # the same for every retry of one message
     event: Event
     received_at: int  # ms
+    upstreams: tuple[str, ...] = ()  # that it is to be delivered to
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,66 @@ class Stored:
     happened_at: int  # ms, as Clerk says; 0 where it does not
     received_at: int  # ms
     payload: bytes | None  # None once erased
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How it stands with one webhook and one upstream."""
+
+    svix_id: str
+    upstream: str
+    state: str  # core.delivery
+    attempts: int
+    since: int  # ms: when it began to wait, last
+    due_at: int | None  # ms; None: over, or waiting behind another one of its lane
+    last_at: int | None  # ms: when it was attempted last, and what came of that
+    last_status: int | None
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A stored webhook as people look at it; in lists without its payload."""
+
+    stored: Stored
+    has_payload: bool
+    deliveries: tuple[Delivery, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What came of sending a webhook again."""
+
+    found: bool
+    has_payload: bool
+    upstreams: tuple[str, ...] = ()  # that it waits for now
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A delivery that is ours to attempt for a while."""
+
+    seq: int
+    svix_id: str
+    type: str
+    upstream: str
+    lane: str
+    attempts: int  # made so far
+    until: int  # ms
+    payload: bytes | None  # None: erased
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of an attempt."""
+
+    claimed: Claimed
+    state: str  # core.delivery
+    at: int  # ms
+    attempts: int
+    due_at: int | None = None  # ms; of one that is attempted again
+    status: int | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,18 +6,24 @@ second cursor has to survive a crash. One code path for SQLite and PostgreSQL; r
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from itertools import compress
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, select, text, update
 
 from gateway.core.directory import row_of
+from gateway.core.revocation import revocations_of, revocations_of_row
 from gateway.errors import StoreDown
 from gateway.store.base import Arrival, Stored
+from gateway.store.deliveries import DeliveryTables, add
 from gateway.store.directory import DirectoryTables, erase, next_change
 from gateway.store.engine import WRITES, FileWatch, Refused, is_deadlock, open_engine, told
 from gateway.store.migrations import LATEST, check_version, migrate, version_of
 from gateway.store.retention import forget
+from gateway.store.revocations import RevocationTables
+from gateway.store.syncing import Pairs, SyncTables
 from gateway.store.tables import INBOX, SCHEMA, inserting
+from gateway.store.webhooks import WebhookTables
 
 T = TypeVar("T")
 
@@ -34,6 +40,10 @@ class Database:
         )
         self._file = FileWatch(str(self._engine.url.database)) if is_sqlite else None
         self.directory = DirectoryTables(self.read, self.write, dialect=dialect)
+        self.deliveries = DeliveryTables(self.read, self.write)
+        self.webhooks = WebhookTables(self.read, self.write)
+        self.revocations = RevocationTables(self.read, self.write)
+        self.syncing = SyncTables(self.read, self.write, self.directory, dialect=dialect, on_changed=self._end_changed)
         try:
             if is_sqlite if migrating is None else migrating:
                 self.migrated = self.write(migrate)
@@ -104,11 +114,20 @@ class Database:
         values = [_inbox_values(arrival) for arrival in arrivals if first[arrival.svix_id] is arrival]
         new = set(connection.execute(self._keeping, values).scalars())
         fresh = [first[svix_id] for svix_id in new]
-        rows = [row for arrival in fresh if (row := row_of(arrival.event)) is not None]
+        made = [(arrival, row_of(arrival.event)) for arrival in fresh]
         now = max((arrival.received_at for arrival in fresh), default=0)
-        self.directory.merge_in(connection, rows, now=now)
+        self.directory.merge_in(connection, [row for _, row in made if row is not None], now=now)
+        ended = [revocations_of(came.event, row, now_ms=came.received_at) for came, row in made]
+        self.revocations.add_in(connection, [each for several in ended for each in several])
         erase(connection, {arrival.event.user_id for arrival in fresh if arrival.event.user_id})
-        return [arrival.svix_id in new and first[arrival.svix_id] is arrival for arrival in arrivals]
+        is_new = [arrival.svix_id in new and first[arrival.svix_id] is arrival for arrival in arrivals]
+        add(connection, compress(arrivals, is_new))  # in the order in which they came
+        return is_new
+
+    def _end_changed(self, connection: Connection, pairs: Pairs, now: int) -> None:
+        """Refuse what ended without a webhook that said so: `pairs` of a row as it was and as it is."""
+        ended = [revocations_of_row(cast("Any", old), cast("Any", new), now_ms=now) for old, new in pairs]
+        self.revocations.add_in(connection, [each for several in ended for each in several])
 
     def get(self, svix_id: str) -> Stored | None:
         """Give a stored webhook."""

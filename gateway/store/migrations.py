@@ -57,6 +57,30 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
         "DROP INDEX gateway_users_email",
         "DROP INDEX gateway_users_external",
     ),
+    (
+        """CREATE TABLE gateway_deliveries (seq {sequence}, svix_id TEXT NOT NULL, upstream TEXT NOT NULL,
+            lane TEXT NOT NULL, state TEXT NOT NULL, attempts BIGINT NOT NULL, since BIGINT NOT NULL, due_at BIGINT,
+            claimed_until BIGINT NOT NULL, last_at BIGINT, last_status BIGINT, last_error TEXT,
+            UNIQUE (svix_id, upstream))""",
+        "CREATE INDEX gateway_deliveries_lane ON gateway_deliveries (upstream, lane, seq) WHERE state = 'waiting'",
+        """CREATE INDEX gateway_deliveries_due ON gateway_deliveries (upstream, due_at)
+            WHERE state = 'waiting' AND due_at IS NOT NULL""",
+        "CREATE INDEX gateway_deliveries_dead ON gateway_deliveries (seq) WHERE state = 'dead'",
+    ),
+    (
+        """CREATE TABLE gateway_sync (id TEXT PRIMARY KEY, noticed_at BIGINT NOT NULL, instance TEXT, progress TEXT,
+            finished_at BIGINT, holder TEXT, held_until BIGINT NOT NULL)""",
+        # Clerk's lists come by creation, and each page is compared with what is known of its span.
+        *(
+            f"CREATE INDEX gateway_{table}_created ON gateway_{table} (created_at)"
+            for table in ("users", "organizations", "memberships")
+        ),
+    ),
+    (
+        """CREATE TABLE gateway_revocations (change BIGINT PRIMARY KEY, user_id TEXT, session_id TEXT, org_id TEXT,
+            issued_until BIGINT NOT NULL, void_at BIGINT NOT NULL)""",
+        "CREATE INDEX gateway_revocations_void ON gateway_revocations (void_at)",
+    ),
 )
 LATEST: Final = len(STEPS)
 

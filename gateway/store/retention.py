@@ -1,11 +1,13 @@
-"""What is forgotten when: payloads and ids of webhooks, tombstones. Some at a time, for webhooks wait meanwhile."""
+"""What is forgotten when: webhooks, tombstones, revocations. Some at a time, for webhooks wait meanwhile."""
 
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table, and_, delete, or_, select, update
 
+from gateway.core.delivery import LONGEST_WAIT_MS
+from gateway.store.deliveries import waits
 from gateway.store.directory import erasing, next_change
-from gateway.store.tables import INBOX, MEMBERSHIPS, ORGANIZATIONS, USERS
+from gateway.store.tables import DELIVERIES, INBOX, MEMBERSHIPS, ORGANIZATIONS, REVOCATIONS, USERS
 
 DAY_MS: Final = 86_400_000
 IDS_DAYS: Final = 7  # Svix retries for 28 hours, and people replay by hand
@@ -22,9 +24,21 @@ def forget(connection: Connection, *, now: int, retention_days: int) -> bool:
     # What two processes wrote at the same moment can have missed each other.
     connection.execute(erasing(select(USERS.c.id).where(USERS.c.deleted, USERS.c.changed_at > now - DAY_MS)))
     stale = and_(INBOX.c.received_at < payloads_before, INBOX.c.payload.is_not(None))
+    # Days are needed to deliver it, however few it is to be kept.
+    stale = and_(stale, ~waits(INBOX.c.svix_id, since=now - LONGEST_WAIT_MS))
     touched = _some(connection, INBOX, stale, update(INBOX).values(payload=None))
-    touched += _some(connection, INBOX, INBOX.c.received_at < ids_before, delete(INBOX))
+    touched += _forget_webhooks(connection, ids_before)
+    touched += _some(connection, REVOCATIONS, REVOCATIONS.c.void_at <= now, delete(REVOCATIONS))
     return touched + _forget_tombstones(connection, gone_before) > 0
+
+
+def _forget_webhooks(connection: Connection, before: int) -> int:
+    """Delete webhooks and what became of them; one that a delivery still waits for is finished by that first."""
+    over = select(INBOX.c.svix_id).where(INBOX.c.received_at < before, ~waits(INBOX.c.svix_id)).limit(FORGET_AT_ONCE)
+    chosen = connection.execute(over).scalars().all()
+    for table in (DELIVERIES, INBOX):
+        connection.execute(delete(table).where(table.c.svix_id.in_(chosen)))
+    return len(chosen)
 
 
 def _forget_tombstones(connection: Connection, before: int) -> int:

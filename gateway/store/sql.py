@@ -48,6 +48,7 @@ class SqlStore:
         self._group: GroupCommit[Arrival, bool] = GroupCommit(self._put, self._writer)
         self._database: Database | None = None
         self._up: bool | None = None  # None: not tried yet
+        self.looked = asyncio.Event()  # once it was tried
         self._forgot_at = 0.0
         self._watching: asyncio.Task[None] | None = None
 
@@ -81,6 +82,7 @@ class SqlStore:
             except Exception as error:  # a fault of our own: webhooks are refused, and it is tried again
                 self._up = False
                 self._on_event("store_failed", level="error", exc_info=error)
+            self.looked.set()
             await asyncio.sleep(LOOK_S if self.is_up else RETRY_S)
 
     async def look(self) -> None:

@@ -76,6 +76,42 @@ USERS: Final = Table(
 )
 ORGANIZATIONS: Final = Table("gateway_organizations", METADATA, *_row_columns(), *_text("name", "slug", "picture"))
 MEMBERSHIPS: Final = Table("gateway_memberships", METADATA, *_row_columns(), *_text("org_id", "user_id", "role"))
+DELIVERIES: Final = Table(
+    "gateway_deliveries",
+    METADATA,
+    Column("seq", BigInteger, primary_key=True, autoincrement=True),  # their order, within a lane
+    Column("svix_id", Text, nullable=False),
+    Column("upstream", Text, nullable=False),
+    Column("lane", Text, nullable=False),
+    Column("state", Text, nullable=False),  # core.delivery
+    Column("attempts", BigInteger, nullable=False),
+    Column("since", BigInteger, nullable=False),  # when it began to wait
+    Column("due_at", BigInteger),  # of the first that waits in its lane; None: it waits behind that one, or is over
+    Column("claimed_until", BigInteger, nullable=False),  # until then somebody is at it
+    Column("last_at", BigInteger),
+    Column("last_status", BigInteger),
+    *_text("last_error"),
+)
+SYNC: Final = Table(
+    "gateway_sync",
+    METADATA,
+    Column("id", Text, primary_key=True),  # one row: two runs at once would only hinder each other
+    Column("noticed_at", BigInteger, nullable=False),  # since when a run is waited for
+    *_text("instance"),  # whose users are in this store
+    Column("progress", Json),  # of the last run
+    Column("finished_at", BigInteger),  # of the last run that came to its end
+    *_text("holder"),  # who runs it now,
+    Column("held_until", BigInteger, nullable=False),  # unless it died
+)
+# In the order of changes, like the rows above. Who fits all that is given is refused (`core.revocation`).
+REVOCATIONS: Final = Table(
+    "gateway_revocations",
+    METADATA,
+    Column("change", BigInteger, primary_key=True, autoincrement=False),
+    *_text("user_id", "session_id", "org_id"),
+    Column("issued_until", BigInteger, nullable=False),
+    Column("void_at", BigInteger, nullable=False),
+)
 SCHEMA: Final = Table(
     "gateway_schema",
     METADATA,

@@ -15,7 +15,9 @@ from gateway.core.identity import IdentityPolicy
 from gateway.core.model import Limits
 from gateway.core.routing import RouteTable
 from gateway.web.admin_directory import Listed, directory_addresses
+from gateway.web.admin_revoke import Revoking, revoke_addresses
 from gateway.web.admin_routes import Routed, route_addresses
+from gateway.web.admin_webhooks import Replaying, admin_webhook_addresses
 from gateway.web.deps import Deps
 from gateway.web.local import Address, Handler, Serving, health, own_application
 from gateway.web.openapi import document_address
@@ -28,7 +30,7 @@ LIMITS: Final = Limits(
 OPEN: Final = frozenset({"/healthz", "/readyz"})  # on loopback
 
 
-class Operated(Serving, Routed, Listed, Protocol):
+class Operated(Serving, Routed, Listed, Revoking, Replaying, Protocol):
     """The gateway as its operators see it (`web.app`)."""
 
     @property
@@ -67,6 +69,8 @@ def _table(gateway: Operated) -> tuple[Address, ...]:
         *health(gateway),
         *route_addresses(gateway),
         *directory_addresses(gateway),
+        *revoke_addresses(gateway),
+        *admin_webhook_addresses(gateway),
     )
     return (*addresses, document_address(addresses))
 

@@ -2,23 +2,30 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from aiohttp import web
 
 from gateway.config import Config, Finding
 from gateway.core.admin import AdminPolicy
-from gateway.core.events import Event, WebhookPolicy
+from gateway.core.delivery import Subscription, subscribers
+from gateway.core.events import WebhookPolicy
 from gateway.core.model import Limits
+from gateway.core.reconcile import SyncPolicy
+from gateway.core.revocation import Revocation
 from gateway.core.routing import Route
 from gateway.errors import ConfigError, Draining
+from gateway.net.clerk_access import ClerkAccess
 from gateway.net.deadlines import Deadlines
+from gateway.net.jwks import KeySource
 from gateway.net.tls import Contexts, Reread, reason_of
 from gateway.net.upstreams import Balancer, Upstreams
+from gateway.store.base import Arrival, Replayed
 from gateway.store.sql import SqlStore
 from gateway.telemetry import LineWriter, Log, standard_output
 from gateway.web.accept import Acceptor, listen
 from gateway.web.admin import LIMITS, admin_application, admin_deps
+from gateway.web.admin_revoke import Revoked, SessionEnder
 from gateway.web.deps import Deps
 from gateway.web.generation import Generation, Generations, changed
 from gateway.web.listener import Listener
@@ -29,6 +36,7 @@ from gateway.web.reload import Reloads
 from gateway.web.webhooks import webhook_addresses
 
 FIRST_KEYS_S = 5.0  # then it listens without: public routes work, `/readyz` says 503
+FIRST_RECORDS_S = 5.0  # then it listens without what was revoked before
 
 
 class Gateway:
@@ -54,12 +62,15 @@ class Gateway:
         self._contexts = Contexts(self.log.event)
         self._upstreams = Upstreams(self.deadlines, self._contexts, on_event=self.log.event)
         self._buckets = MemoryBuckets(monotonic)
-        self._generations = Generations(
-            self._upstreams, self._buckets, self.log, now=now, monotonic=monotonic, first_keys_s=first_keys_s
-        )
+        self._clerk = ClerkAccess(lambda: self._generation.config.backend)
         self._records = Records(
-            self.log, webhooks=lambda: self.webhooks, now=now, changed=lambda user: self._generations.forget(user=user)
-        )
+            self, self.log, self._contexts, self._clerk, now=now,
+            changed=lambda user: self._generations.forget(user=user),
+        )  # fmt: skip
+        self._generations = Generations(
+            self._upstreams, self._buckets, self.log, revoked=self._records.revocations, now=now, monotonic=monotonic,
+            first_keys_s=first_keys_s,
+        )  # fmt: skip
         self._now = now
         self._generation: Generation
         self._own: list[web.AppRunner] = []
@@ -119,6 +130,32 @@ class Gateway:
         """The users, organisations and memberships that are known."""
         return self._records.store
 
+    @property
+    def session_ender(self) -> SessionEnder | None:
+        """Clerk's Backend API; None without a secret key."""
+        return self._clerk.get()
+
+    async def revoke(self, *, user: str | None = None, session: str | None = None) -> Revoked:
+        """Refuse what this user has got so far, or this session, from now on."""
+        return await self._records.revoke(user=user, session=session)
+
+    # --- as its records see it (`web.records`) -----------------------------------------------------------------------
+
+    @property
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """The upstreams that events are delivered to."""
+        return self._generation.config.subscriptions
+
+    @property
+    def sync(self) -> SyncPolicy:
+        """When the directory is reconciled."""
+        return self._generation.config.sync
+
+    @property
+    def keys(self) -> KeySource | None:
+        """The keys that verify tokens, None where none is ever read."""
+        return self._generation.keys
+
     # --- as its webhook endpoint sees it (`web.webhooks`) ------------------------------------------------------------
 
     @property
@@ -136,9 +173,21 @@ class Gateway:
         """Where webhooks are kept."""
         return self._records.store
 
-    def learn(self, event: Event) -> None:
+    async def replay(self, svix_id: str, upstreams: Sequence[str]) -> Replayed:
+        """Deliver a stored webhook to these once more. Raises StoreDown."""
+        return await self._records.replay(svix_id, upstreams)
+
+    def subscribers(self, kind: str) -> tuple[str, ...]:
+        """Name the upstreams that events of a type are delivered to."""
+        return subscribers(self._generation.config.subscriptions, kind)
+
+    def learn(self, arrival: Arrival) -> None:
         """Take up what a webhook says that has just been stored."""
-        self._records.learn(event)
+        self._records.learn(arrival)
+
+    def end(self, arrival: Arrival) -> None:
+        """Refuse what a webhook ends that could not be stored."""
+        self._records.end(arrival)
 
     # --- start -------------------------------------------------------------------------------------------------------
 
@@ -151,9 +200,13 @@ class Gateway:
         deps = self._generation.deps
         own = own_application((*health(self), *webhook_addresses(self, config.webhooks.paths, now=self._now)))
         self.listener = await self._make_listener(own, deps, config.limits)
-        for each in (self._contexts.look, self._buckets.sweep, self.log.flush):
+        revocations = self._records.revocations
+        revocations.when_ended = self._end
+        for each in (self._contexts.look, self._buckets.sweep, revocations.sweep, self.log.flush):
             self.deadlines.on_sweep(each)
         self.deadlines.start()
+        self._records.start()
+        await self._records.first(FIRST_RECORDS_S)
         # First: what cannot start must not have taken anybody's request.
         if config.admin is not None:
             self.admin_listener = await self._make_listener(admin_application(self), admin_deps(deps), LIMITS)
@@ -163,10 +216,16 @@ class Gateway:
         remedy = "Stop what listens there, or set listen.port (GATEWAY_PORT) to a free port"
         self._acceptor = await self._open(self.listener, config.host, config.port, remedy, tls=tls)
         self._started.set()
-        self._records.start()
         self.log.event(
             "listening", host=config.host, port=self.port, admin_port=self.admin_port, tls=config.tls is not None,
             routes=len(config.routes), source=config.source,
+        )  # fmt: skip
+
+    def _end(self, what: Revocation) -> int:
+        """End what a revocation concerns: verdicts reached before it, and open streams, which are counted."""
+        self._generations.forget(user=what.user, session=what.session, org=what.org)
+        return self.listener.streams.revoke(
+            user=what.user, session=what.session, org=what.org, before=what.before
         )  # fmt: skip
 
     def _warn(self, config: Config) -> None:
@@ -241,7 +300,9 @@ class Gateway:
         self.listener.deps, self.listener.limits = new.deps, config.limits
         if self._acceptor is not None:
             self._acceptor.tls = tls
-        self._contexts.keep([config.tls, *(route.upstream.tls for route in config.routes)])
+        self._records.follow()
+        upstreams = [*(route.upstream for route in config.routes), *(each.upstream for each in config.subscriptions)]
+        self._contexts.keep([config.tls, *(upstream.tls for upstream in upstreams)])
         logs = config.logs
         self.log.configure(form=logs.format, level=logs.level, access=logs.access)
 
@@ -279,6 +340,7 @@ class Gateway:
             await own.cleanup()
         await self._generations.close()
         await self._records.close()
+        await self._clerk.close()
         self.log.close()
 
     async def wait_stopped(self) -> None:

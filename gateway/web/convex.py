@@ -5,12 +5,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from gateway.core.revocation import REASON
 from gateway.core.routing import Route
 from gateway.errors import Forbidden, GatewayError
 from gateway.net.convex import JudgedHalf
 from gateway.net.tunnel import Half, Lost, Tunnel
 from gateway.web.identify import identify_token
-from gateway.web.streams import Ending
+from gateway.web.streams import REVOKED, Ending
 
 if TYPE_CHECKING:
     from gateway.web.listener import Listener
@@ -51,7 +52,9 @@ class Binding:
         try:
             # A reload may have replaced the configuration since: who is to be believed is today's.
             identified = await identify_token(self._listener.deps, token, self._route)
-        except GatewayError:
+        except GatewayError as refused:
+            if refused.reason == REASON:
+                return self._socket.end(REVOKED)  # Convex cannot know, and would serve its owner
             # Not the client's last word: Convex tells it too, and it comes back with a fresh token.
             return self._socket.bind(None)
         self._visit.identified = identified  # for the access line

@@ -27,6 +27,13 @@ class Events(Protocol):
         """Log that something happened."""
 
 
+class Revoked(Protocol):
+    """What is revoked (`web.revocations`)."""
+
+    def is_revoked(self, principal: Principal) -> bool:
+        """Say whether a token is refused although it is good in itself."""
+
+
 class VerifiedTokens:
     """Verdicts on tokens, by hash: bounded, and forgotten with the keys that they were reached with.
 
@@ -124,6 +131,7 @@ class Deps:
     issuer: Issuer | None  # None: every route is public
     identity: IdentityPolicy
     verified: VerifiedTokens
+    revoked: Revoked
     people: People | None  # None: there is no directory
     upstreams: Mapping[str, Balancer]  # by name
     rates: Rates | None  # None: nothing is limited

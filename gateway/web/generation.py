@@ -17,7 +17,7 @@ from gateway.errors import ConfigError
 from gateway.net.jwks import KeySource, RemoteKeys, StaticKeys
 from gateway.net.upstreams import Upstreams
 from gateway.telemetry import Log
-from gateway.web.deps import Deps, Issuer, VerifiedTokens
+from gateway.web.deps import Deps, Issuer, Revoked, VerifiedTokens
 from gateway.web.local import PATHS
 from gateway.web.people import People
 from gateway.web.rates import Buckets, rates_of
@@ -59,15 +59,15 @@ class Generations:
     """Makes them one after the other, and holds what outlives each."""
 
     def __init__(
-        self, upstreams: Upstreams, buckets: Buckets, log: Log, *, now: Callable[[], float],
+        self, upstreams: Upstreams, buckets: Buckets, log: Log, *, revoked: Revoked, now: Callable[[], float],
         monotonic: Callable[[], float], first_keys_s: float,
     ) -> None:  # fmt: skip
-        self._upstreams, self._buckets, self._log = upstreams, buckets, log
+        self._upstreams, self._buckets, self._log, self._revoked = upstreams, buckets, log, revoked
         self._now, self._monotonic, self._first_keys_s = now, monotonic, first_keys_s
         self._random_bits = random.Random().getrandbits  # noqa: S311  ids, not secrets: unique is enough
         self._session: aiohttp.ClientSession | None = None
         self._running: set[RemoteKeys] = set()  # keys that are being refreshed
-        self._verdicts: WeakSet[VerifiedTokens] = WeakSet()
+        self._verdicts: WeakSet[VerifiedTokens] = WeakSet()  # those of requests that began before a reload too
 
     async def first(self, config: Config, people: People | None) -> Generation:
         """Make the first one; where the keys cannot be had soon, without them."""
@@ -141,8 +141,8 @@ class Generations:
 
     def _deps(self, config: Config, keys: KeySource | None, verified: VerifiedTokens, people: People | None) -> Deps:
         issuer = config.issuer
-        self._verdicts.add(verified)
         assert (issuer is None) == (keys is None)
+        self._verdicts.add(verified)
         return Deps(
             routes=RouteTable(config.routes),
             # Always another object: by it a connection sees that what it remembers of its last request is void.
@@ -151,6 +151,7 @@ class Generations:
             issuer=Issuer(keys, issuer.token_policy, issuer.credentials) if issuer and keys else None,
             identity=config.identity,
             verified=verified,
+            revoked=self._revoked,
             people=people if config.needs_store else None,
             upstreams=self._upstreams.adopt({route.upstream for route in config.routes}),
             rates=rates_of(config.rates, config.routes, self._buckets),

@@ -11,6 +11,7 @@ from gateway.core.headers import refuse_repeated
 from gateway.core.identity import identity_block, identity_fields, unusable_headers
 from gateway.core.model import Header, Identified, Inbound, Principal
 from gateway.core.policy import admit
+from gateway.core.revocation import REASON, is_barred
 from gateway.core.routing import Route
 from gateway.core.session import check_client_uat, cookie_reason
 from gateway.core.verify import read_token, verify_token
@@ -121,14 +122,23 @@ async def _verified(deps: Deps, issuer: Issuer, raw: bytes, token_key: bytes, no
         raise InvalidToken("jwk-kid-mismatch")
     claims = verify_token(token, key, issuer.tokens, now=now)
     principal = principal_from(claims, token)
+    _check_revoked(deps, principal)  # who is not let in is not written down either
     is_known = deps.people is None or await deps.people.meet(principal)
     # From here on nothing waits: what is learnt of the user makes verdicts forgotten, this one too once it is there.
+    _check_revoked(deps, principal)
     identified = _identified(deps, principal, is_known=is_known)
     # Keys that changed while this one waited verify the next request again.
     if generation == issuer.keys.generation:
         good_until = principal.expires_at + issuer.tokens.leeway_s if is_known else now + MISS_LIFE_S
         deps.verified.put(token_key, identified, good_until=good_until, now=now)
     return identified
+
+
+def _check_revoked(deps: Deps, principal: Principal) -> None:
+    """Check that nothing has ended what a token was issued for. Raises InvalidToken: not to be remembered."""
+    user = deps.people.get(principal.user_id) if deps.people is not None else None
+    if deps.revoked.is_revoked(principal) or is_barred(user):
+        raise InvalidToken(REASON)
 
 
 def _identified(deps: Deps, principal: Principal, *, is_known: bool) -> Identified:

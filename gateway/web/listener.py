@@ -45,7 +45,7 @@ class Listener(web.Server):
         self.draining = False
         self.port = 0
         self.deadlines = deadlines
-        self.streams = Streams(deadlines, deps.random_bits)
+        self.streams = Streams(deadlines, deps.random_bits, deps.revoked.is_revoked)
         self.room = Room(deadlines)
         self.unread_per_sweep, self._unread = UNREAD_PER_SWEEP, 0
         self.farewell_s = FAREWELL_S

@@ -9,7 +9,16 @@ from typing import Final, NamedTuple, Protocol
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
-from gateway.errors import Draining, GatewayError, InternalError, KeysUnavailable, MethodNotAllowed, NoRoute
+from gateway.errors import (
+    BadRequest,
+    BodyTooLarge,
+    Draining,
+    GatewayError,
+    InternalError,
+    KeysUnavailable,
+    MethodNotAllowed,
+    NoRoute,
+)
 from gateway.web import respond
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -74,6 +83,24 @@ def health(gateway: Serving) -> tuple[Address, ...]:
         return web.json_response({"status": "ok" if gateway.is_whole else "degraded"})
 
     return Address(hdrs.METH_GET, "/healthz", healthz), Address(hdrs.METH_GET, "/readyz", readyz)
+
+
+async def read_body(request: web.Request, most: int) -> bytes:
+    """Read a body of at most so many bytes.
+
+    Raises:
+        BodyTooLarge: it is longer.
+        BadRequest: reason `body`, where its framing is broken.
+    """
+    body = bytearray()
+    try:
+        async for chunk in request.content.iter_any():
+            body += chunk
+            if len(body) > most:
+                raise BodyTooLarge
+    except web.RequestPayloadError as error:
+        raise BadRequest("body", detail=str(error)[:200]) from error
+    return bytes(body)
 
 
 @web.middleware

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from gateway.core.delivery import STATES
 from gateway.web.paging import MOST, PAGE
 
 
@@ -51,12 +52,16 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "revoke_session", "Refuse every token of a session, end its sockets and streams", "Revoked", ("clerk",),
         (400, 503), body="RevokeSession",
     ),
-    ("GET", "/v1/webhooks"): Operation("list_webhooks", "Stored webhooks", "WebhookList", PAGE, (400, 503)),
+    ("GET", "/v1/webhooks"): Operation(
+        "list_webhooks", "Stored webhooks and their deliveries, the newest first", "WebhookList",
+        ("type", "state", *PAGE), (400, 503),
+    ),
     ("GET", "/v1/webhooks/{id}"): Operation(
-        "get_webhook", "A stored webhook and its deliveries", "Webhook", (), (400, 404, 503)
+        "get_webhook", "A stored webhook with its payload, and its deliveries", "WebhookWhole", (), (400, 404, 503)
     ),
     ("POST", "/v1/webhooks/{id}/replay"): Operation(
-        "replay_webhook", "Deliver a stored webhook again", "Replayed", (), (400, 404, 503)
+        "replay_webhook", "Deliver a stored webhook once more, to all that want its type or to one of them",
+        "Replayed", ("upstream",), (400, 404, 503),
     ),
 }  # fmt: skip
 
@@ -84,11 +89,23 @@ PARAMETERS: Final[Mapping[str, Mapping[str, Any]]] = {
         "description": "Whether Clerk is to end the session too, for which clerk.secret_key is needed",
         "schema": {"type": "boolean", "default": False},
     },
+    "type": {
+        "in": "query",
+        "description": "A type such as user.created, or user.* for all that begin so",
+        "schema": {"type": "string"},
+    },
+    "state": {
+        "in": "query",
+        "description": "Those with a delivery in this state",
+        "schema": {"type": "string", "enum": list(STATES)},
+    },
+    "upstream": {"in": "query", "description": "To this one alone", "schema": {"type": "string"}},
     "If-None-Match": {"in": "header", "description": "The ETag of the answer before", "schema": {"type": "string"}},
 }
 
 REFUSALS: Final[Mapping[int, str]] = {
-    400: "`reason` names the parameter that is wrong, or is `parameter` for one that is not known",
+    400: "`reason` names the parameter that is wrong, or is `parameter` for one that is not known; `erased` for a "
+    "webhook whose payload is gone, `not_subscribed` for one that nobody wants",
     401: "Without the admin token",
     403: "From another site, or by a name that is not this machine's",
     404: "Unknown, or deleted: then with `deleted`",
@@ -126,6 +143,12 @@ def listed(kind: str, description: str = "", /, **more: Any) -> dict[str, Any]:
 
 _MS: Final = {"type": ["integer", "null"], "description": "Unix time in ms, as Clerk has it"}
 _KEPT: Final[dict[str, Any]] = {"public_metadata": "object", "created_at": _MS, "updated_at": _MS, "deleted": "boolean"}
+
+_MS_OR_NULL: Final = {"type": ["integer", "null"]}
+_WEBHOOK: Final[dict[str, Any]] = {
+    "id": "string", "type": "string", "object_id": "string?", "user_id": "string?", "happened_at": "integer",
+    "received_at": "integer", "has_payload": "boolean", "deliveries": several("Delivery"),
+}  # fmt: skip
 
 SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
     "Problem": shape(
@@ -184,7 +207,13 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
     ),
     "Revoked": shape(status={"const": "revoked"}, streams_closed="integer"),
     "RevokeSession": shape(maybe={"clerk": "boolean"}),
-    "Webhook": {"type": "object"},
+    "Delivery": shape(
+        "How it stands with one upstream; times in Unix ms",
+        upstream="string", state={"enum": list(STATES)}, attempts="integer", since="integer", due_at=_MS_OR_NULL,
+        last_at=_MS_OR_NULL, last_status="integer?", last_error="string?",
+    ),
+    "Webhook": shape("Times in Unix ms", **_WEBHOOK),
+    "WebhookWhole": shape("Times in Unix ms; the payload is null once it is erased", **_WEBHOOK, payload="object?"),
     "WebhookList": listed("Webhook"),
-    "Replayed": {"type": "object"},
+    "Replayed": shape(status={"const": "waiting"}, upstreams=several("string")),
 }  # fmt: skip

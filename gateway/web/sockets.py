@@ -51,7 +51,7 @@ class Socket:
         """Belong to this one from now on; None: to nobody."""
         self._principal = principal
         if self._stream is not None:
-            self._stream.principal = principal
+            self._connection.listener.streams.bind(self._stream, principal)
 
     def end(self, ending: Ending) -> None:
         """End it now, open or still opening."""

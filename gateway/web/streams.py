@@ -4,10 +4,12 @@ One registry knows them all and who is behind each, so that they end with a sess
 stops. How either kind is ended it says itself (`web.sockets`, `web.visit`); an answer that was complete is never here.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
 
 from gateway.core.model import Principal
+from gateway.core.revocation import EVER, REASON, fits, is_issued_by
 from gateway.errors import Draining, InvalidToken
 from gateway.net.deadlines import SWEEP_S, Deadlines
 from gateway.net.tunnel import CLOSE_S
@@ -28,7 +30,7 @@ class Ending(NamedTuple):
     reason: str = ""
 
 
-REVOKED = Ending(4401, b"session-revoked", InvalidToken.code, "session-revoked")  # CONTRACT §4, §8
+REVOKED = Ending(4401, REASON.encode(), InvalidToken.code, REASON)  # CONTRACT §4, §8
 GOING_AWAY = Ending(1001, b"going away", Draining.code)  # RFC 6455 §7.4.1
 TOO_OLD = Ending(1001, b"stream too old", "stream_max_age")  # not 4401: the session is good, so come back
 
@@ -48,7 +50,7 @@ class Carried(Protocol):
 
 
 class Stream:
-    """One that is open. `principal` is who is behind it, None for nobody; a socket may learn that later."""
+    """One that is open. `principal` is who is behind it, None for nobody; `Streams.bind` changes it."""
 
     __slots__ = ("carried", "deadline", "ending", "over", "principal")
 
@@ -71,13 +73,16 @@ class Stream:
 
 
 class Streams:
-    """The open ones."""
+    """The open ones. `is_revoked` says of whom none may be."""
 
-    __slots__ = ("_deadlines", "_draining", "_open", "_random_bits")
+    __slots__ = ("_deadlines", "_draining", "_is_revoked", "_of_user", "_open", "_random_bits")
 
-    def __init__(self, deadlines: Deadlines, random_bits: Callable[[int], int]) -> None:
-        self._deadlines, self._random_bits = deadlines, random_bits
+    def __init__(
+        self, deadlines: Deadlines, random_bits: Callable[[int], int], is_revoked: Callable[[Principal], bool]
+    ) -> None:
+        self._deadlines, self._random_bits, self._is_revoked = deadlines, random_bits, is_revoked
         self._open: set[Stream] = set()
+        self._of_user: defaultdict[str, set[Stream]] = defaultdict(set)  # sessions end all the time
         self._draining = False
 
     def __len__(self) -> int:
@@ -86,33 +91,60 @@ class Streams:
     def open(self, carried: Carried, principal: Principal | None, *, max_age_s: float) -> Stream:
         """Know one from now on, until `close`; `max_age_s` 0 for as long as it likes.
 
-        The one way in. A token that was verified a moment before `revoke` opens its stream a moment after it: whoever
-        remembers revocations must ask here once more.
+        The one way in. A token that was verified before `revoke` may open its stream after it, once its upstream has
+        answered: so this asks once more.
         """
-        stream = Stream(carried, principal)
+        stream = Stream(carried, None)
         self._open.add(stream)
+        self.bind(stream, principal)
         if max_age_s:
             self._end_at(stream, self._deadlines.now + SWEEP_S + max_age_s)
         if self._draining and carried.endless:
             stream.end(GOING_AWAY)
         return stream
 
+    def bind(self, stream: Stream, principal: Principal | None) -> None:
+        """Say who is behind one from now on; None: nobody. One that is gone is nobody's."""
+        if stream not in self._open:
+            return
+        self._unbind(stream)
+        stream.principal = principal
+        if principal is None:
+            return
+        if principal.user_id is not None:
+            self._of_user[principal.user_id].add(stream)
+        if self._is_revoked(principal):
+            stream.end(REVOKED)
+
+    def _unbind(self, stream: Stream) -> None:
+        user = stream.principal.user_id if stream.principal is not None else None
+        if user is not None:
+            of_user = self._of_user[user]
+            of_user.discard(stream)
+            if not of_user:
+                del self._of_user[user]
+
     def close(self, stream: Stream) -> None:
         """Forget one that is gone."""
         self._open.discard(stream)
+        self._unbind(stream)
+        stream.principal = None
         self._deadlines.unwatch(stream)
 
-    def revoke(self, *, user: str | None = None, session: str | None = None, org: str | None = None) -> int:
+    def revoke(
+        self, *, user: str | None = None, session: str | None = None, org: str | None = None, before: int = EVER
+    ) -> int:
         """End the streams of whoever fits everything that is given, and say how many; nothing given fits nobody.
 
-        One that is being ended for this already does not count again.
+        Only those whose token was issued up to `before` (ms). One that is being ended for this does not count again.
         """
-        wanted = (user, session, org)
-        if wanted == (None, None, None):
+        if user is None and session is None and org is None:
             return 0
+        near = self._open if user is None else self._of_user.get(user, ())
         fitting = [
-            stream for stream in self._running()
-            if stream.ending is not REVOKED and stream.principal is not None and _fits(stream.principal, wanted)
+            stream for stream in near
+            if not stream.over and stream.ending is not REVOKED and stream.principal is not None
+            and fits(stream.principal, user=user, session=session, org=org) and is_issued_by(before, stream.principal)
         ]  # fmt: skip
         self._end(fitting, REVOKED, SPREAD_S)
         return len(fitting)
@@ -152,8 +184,3 @@ class Streams:
         if not stream.deadline:
             self._deadlines.watch(stream)
         stream.deadline = min(deadline, stream.deadline or deadline)
-
-
-def _fits(principal: Principal, wanted: tuple[str | None, ...]) -> bool:
-    having = (principal.user_id, principal.session_id, principal.org_id)
-    return all(want is None or want == have for want, have in zip(wanted, having, strict=True))

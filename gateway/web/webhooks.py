@@ -11,10 +11,18 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy
 
-from gateway.core.events import Event, WebhookPolicy, as_name, check_instance, read_event
-from gateway.errors import BadRequest, BodyTooLarge, GatewayError, Overloaded, RequestTimeout, WebhooksNotConfigured
+from gateway.core.events import WebhookPolicy, as_name, check_instance, read_event
+from gateway.errors import (
+    BadRequest,
+    BodyTooLarge,
+    GatewayError,
+    Overloaded,
+    RequestTimeout,
+    StoreDown,
+    WebhooksNotConfigured,
+)
 from gateway.store.base import Arrival, Inbox
-from gateway.web.local import Address, refusal
+from gateway.web.local import Address, read_body, refusal
 
 if TYPE_CHECKING:
     from svix.webhooks import Webhook
@@ -42,8 +50,14 @@ class Receiving(Protocol):
     def inbox(self) -> Inbox:
         """Where they are kept. Raises StoreDown where there is nothing."""
 
-    def learn(self, event: Event) -> None:
-        """Take up what a webhook says that has just been stored."""
+    def subscribers(self, kind: str) -> tuple[str, ...]:
+        """Name the upstreams that events of a type are delivered to."""
+
+    def learn(self, arrival: Arrival) -> None:
+        """Take up what one says that has just been stored."""
+
+    def end(self, arrival: Arrival) -> None:
+        """Refuse what one ends that could not be stored."""
 
 
 class Signed(NamedTuple):
@@ -86,10 +100,16 @@ class Receiver:
         await self._verifier.check(policy.secrets, signed, body)  # 400
         event = read_event(body, keep_private=policy.private_metadata)  # 400
         check_instance(event, self._gateway.instances)  # 400
-        arrival = Arrival(signed.svix_id, event, int(self._now() * 1000))
-        new = await self._gateway.inbox.put(arrival)  # 503 store_unavailable
+        wanted = self._gateway.subscribers(event.type)
+        arrival = Arrival(signed.svix_id, event, int(self._now() * 1000), wanted)
+        try:
+            new = await self._gateway.inbox.put(arrival)  # 503 store_unavailable
+        except StoreDown:
+            # It is genuine, and what it ends should not have to wait for a disk; Clerk sends it again.
+            self._gateway.end(arrival)
+            raise
         if new:
-            self._gateway.learn(event)
+            self._gateway.learn(arrival)
         return web.json_response({"status": "stored" if new else "repeated"})
 
     def _admit(self, request: web.Request) -> WebhookPolicy:
@@ -103,21 +123,14 @@ class Receiver:
         return policy
 
     async def _read(self, request: web.Request, most: int) -> bytes:
-        body = bytearray()
         self._reading += 1
         try:
             async with asyncio.timeout(READ_S):
-                async for chunk in request.content.iter_any():
-                    body += chunk
-                    if len(body) > most:
-                        raise BodyTooLarge
+                return await read_body(request, most)
         except TimeoutError as error:
             raise RequestTimeout from error
-        except web.RequestPayloadError as error:
-            raise BadRequest("body", detail=str(error)[:200]) from error
         finally:
             self._reading -= 1
-        return bytes(body)
 
 
 def read_signed(headers: CIMultiDictProxy[str]) -> Signed:

@@ -49,9 +49,9 @@ def _matches(pattern, key):
     ("sections", "environ", "message"),
     [
         pytest.param(
-            {"sync": "{every_h: '${HOURS:-0}'}"},
-            {"HOURS": "24"},
-            "HOURS is set, but reconciling the user directory is not available yet: ignored",
+            {"tracing": "{endpoint: '${ENDPOINT:-}'}"},
+            {"ENDPOINT": "http://127.0.0.1:4318"},
+            "ENDPOINT is set, but tracing is not available yet: ignored",
             id="one-key",
         ),
         pytest.param(
@@ -101,8 +101,8 @@ def test_a_default_in_the_file_asks_as_the_file_does():
 
 
 def test_a_section_half_from_the_environment_is_refused():
-    finding = only(written(upstreams="{api: {url: http://a, webhooks: {path: /in, secret: '${S}'}}}"), {"S": "whsec_1"})
-    assert (finding.key, finding.level) == ("upstreams.api.webhooks", "error")
+    finding = only(written(issuers="[{name: one, issuer: '${S}'}]"), {"S": "clerk.example.com"})
+    assert (finding.key, finding.level) == ("issuers", "error")
 
 
 def test_one_target_is_as_good_as_a_url():

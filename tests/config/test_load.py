@@ -65,15 +65,11 @@ def test_every_variable_of_the_contract_counts():
 
 
 @pytest.mark.usefixtures("elsewhere")
-@pytest.mark.parametrize(
-    ("name", "capability"),
-    [
-        ("CLERK_SECRET_KEY", "calls to Clerk's Backend API are"),
-    ],
-)
-def test_a_variable_for_what_is_not_built_is_one_warning(name, capability):
-    warnings = [warning for warning in load(None, ENOUGH | {name: "whatever"}).warnings if warning.level == "warning"]
-    assert [warning.message for warning in warnings] == [f"{name} is set, but {capability} not available yet: ignored"]
+def test_a_secret_key_in_the_environment_asks_for_nothing_by_itself():
+    config = load(None, ENOUGH | {"CLERK_SECRET_KEY": "sk_live_abcdefgh"})
+    assert config.backend.secret_key == "sk_live_abcdefgh"
+    assert config.sync.every_h == 0
+    assert not [warning for warning in config.warnings if warning.level == "warning"]
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -128,7 +124,8 @@ def test_the_file_of_dev_is_good():
     assert [route.name for route in config.routes] == ["page", "public", "optional", "admin", "template", "rest"]
     assert (config.host, config.port, config.logs.format) == ("127.0.0.1", 9000, "console")
     assert "http://localhost:9000" in config.issuer.token_policy.authorized_parties
-    assert [warning.key for warning in config.warnings] == ["clerk.issuer"]
+    assert {warning.key for warning in config.warnings} <= {"clerk.issuer", "clerk.api_url"}
+    assert (config.admin, config.webhooks.secrets, config.needs_store) == (None, (), False)
 
 
 def test_the_example_for_production_is_good_and_has_nothing_to_warn_of():

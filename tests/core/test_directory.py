@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
@@ -11,15 +12,20 @@ from gateway.core.directory import (
     Organization,
     Row,
     User,
+    buried,
     claims_row,
     fold,
+    has_content,
+    is_buried,
     is_provisional,
     membership_row,
     organization_row,
+    outranking,
     row_of,
     user_row,
 )
 from gateway.core.events import Event, read_event
+from tests.fakes.clerk_events import gone, membership, organization, user
 
 ADA: dict[str, Any] = {
     "id": "user_1",
@@ -304,3 +310,43 @@ def test_of_two_tokens_the_one_that_says_more_counts() -> None:
     assert less is not None
     assert more is not None
     assert fold(more, less) is fold(less, more) is more
+
+
+def test_whatever_is_buried_says_no_more_than_that() -> None:
+    made = user_row(user(updated_at=9000), at=9000)
+    assert made is not None
+    tombstone = buried(made, at=5)
+    assert tombstone == row_of(event("user.deleted", gone("user_1"), at=5))
+    assert is_buried(tombstone.version)
+    assert not is_buried(made.version)
+    member = membership_row(membership(), at=1)
+    assert member is not None
+    left = buried(member, at=5)
+    assert isinstance(left, Membership)
+    assert (left.org_id, left.user_id, left.role, left.deleted) == ("org_1", "user_1", None, True)
+    company = organization_row(organization(), at=1)
+    assert company is not None
+    assert buried(company, at=5) == row_of(event("organization.deleted", gone("org_1", "organization"), at=5))
+
+
+def test_content_is_told_apart_from_when_it_was_heard_of() -> None:
+    one, again, other = (user_row(user(username=name), at=at) for name, at in (("a", 1), ("a", 2), ("b", 1)))
+    assert one is not None
+    assert again is not None
+    assert other is not None
+    assert one.version != again.version
+    assert has_content(one, again.version)
+    assert not has_content(one, other.version)
+
+
+def test_a_row_can_be_put_above_another() -> None:
+    old, new = user_row(user(updated_at=1, username="a"), at=1), user_row(user(updated_at=2, username="b"), at=2)
+    assert old is not None
+    assert new is not None
+    above = outranking(old, new.version)
+    assert above.version > new.version
+    assert has_content(old, above.version)
+    assert replace(above, version=old.version) == old
+    later = user_row(user(updated_at=3), at=3)
+    assert later is not None
+    assert later.version > above.version

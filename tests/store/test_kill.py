@@ -46,8 +46,8 @@ async def test_nothing_acknowledged_is_lost_when_the_gateway_is_killed(url: str,
     for _ in range(KILLS):
         had = len(acknowledged)
         async with command("run", "-c", str(file), cwd=tmp_path) as process:
-            port = int((await until(process, r'"listening".*"port":(\d+)'))[1])
             await until(process, '"store_up"')
+            port = int((await until(process, r'"listening".*"port":(\d+)'))[1])
             sending = [asyncio.ensure_future(send(port, acknowledged)) for _ in range(SENDERS)]
             while len(acknowledged) < had + SENDERS:
                 await asyncio.sleep(0.01)

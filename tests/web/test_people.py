@@ -207,9 +207,9 @@ async def test_nothing_is_filled_in_where_that_is_off(echo: Echo, tmp_path: Path
 async def test_what_another_process_writes_is_known_at_the_next_look(
     running: Running, echo: Echo, tmp_path: Path
 ) -> None:
-    feed = running.app._records._feed
-    assert feed is not None
-    await feed.look()
+    kept = running.app._records._kept
+    assert kept is not None
+    await kept.feed.look()
     token = running.token()
     await told(running, echo, token)
     other = Database(f"sqlite:///{tmp_path / 'gateway.db'}")
@@ -217,7 +217,7 @@ async def test_what_another_process_writes_is_known_at_the_next_look(
     assert row is not None
     other.directory.merge([row], now=0)
     other.close()
-    await feed.look()
+    await kept.feed.look()
     assert (await told(running, echo, token))["x-user-email"] == "user_1@example.com"
 
 

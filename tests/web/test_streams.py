@@ -38,7 +38,8 @@ class House:
     def __init__(self) -> None:
         self.clock = Clock(1000.0)
         self.deadlines = Deadlines(self.clock)
-        self.streams = Streams(self.deadlines, self._bits)
+        self.revoked: set[str | None] = set()
+        self.streams = Streams(self.deadlines, self._bits, lambda who: who.user_id in self.revoked)
         self.thrown = 0
 
     def _bits(self, bits: int) -> int:
@@ -106,11 +107,41 @@ def test_a_stream_that_was_closed_is_forgotten(house: House) -> None:
 
 def test_a_stream_may_learn_later_who_is_behind_it_and_end_for_a_reason_of_its_own(house: House) -> None:
     kept, stream = house.open()
-    stream.principal = principal("user_1")
+    house.streams.bind(stream, principal("user_1"))
     own = Ending(4403, b"admin", "forbidden")
     stream.end(own)
     assert house.streams.revoke(user="user_1") == 0
     assert kept.ended is own
+
+
+def test_whoever_is_revoked_opens_none_and_becomes_none(house: House) -> None:
+    house.revoked.add("user_1")
+    kept, _ = house.open(principal("user_1"))
+    other, stream = house.open(principal("user_2"))
+    assert (kept.ended, other.ended) == (REVOKED, None)
+    house.streams.bind(stream, principal("user_1"))
+    assert other.ended is REVOKED
+
+
+def test_a_stream_is_found_under_whom_it_belongs_to_now(house: House) -> None:
+    kept, stream = house.open(principal("user_1", "sess_1"))
+    house.streams.bind(stream, principal("user_2", "sess_2"))
+    assert house.streams.revoke(user="user_1") == house.streams.revoke(session="sess_1") == 0
+    house.streams.bind(stream, None)
+    assert house.streams.revoke(user="user_2") == 0
+    house.streams.bind(stream, principal("user_3"))
+    assert house.streams.revoke(user="user_3") == 1
+    assert kept.ended is REVOKED
+    house.streams.close(stream)
+    house.streams.bind(stream, principal("user_3"))  # its verification took longer than it lived
+    assert not house.streams._of_user
+
+
+def test_only_tokens_up_to_a_moment_are_revoked(house: House) -> None:
+    old, new = (principal("user_1")._replace(issued_at=issued_at) for issued_at in (1000, 1001))
+    kept = [house.open(who)[0] for who in (old, new)]
+    assert house.streams.revoke(user="user_1", before=1_000_500) == 1
+    assert [each.ended for each in kept] == [REVOKED, None]
 
 
 # At an age

@@ -120,7 +120,9 @@ class Counting(Streams):
 async def test_an_answer_that_is_whole_when_its_head_leaves_is_no_stream() -> None:
     async with ScriptedUpstream(Echo()) as upstream, gateway(upstream.port) as running:
         listener = running.app.listener
-        streams = listener.streams = Counting(listener.deadlines, listener.deps.random_bits)
+        streams = listener.streams = Counting(
+            listener.deadlines, listener.deps.random_bits, listener.deps.revoked.is_revoked
+        )
         for method in ("GET", "HEAD", "PUT"):
             assert (await running.ask(method, "/public/x", body=b"x" if method == "PUT" else b"")).status == 200
         assert (await running.get("/healthz")).status == 200

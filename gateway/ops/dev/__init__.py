@@ -1,7 +1,8 @@
 """`gateway dev`: a local issuer shaped like Clerk, a sample upstream with a page, the gateway in front, on loopback.
 
-`people` and `shapes` are values and pure functions, `issuer` and `sample` the two servers, `token_request` what
-`gateway token` asks, `guide` the text that is printed, `run` the whole. Nothing here is used outside of development.
+Values: `people` to begin with, `shapes` of tokens, `objects` as Clerk's API has them. `world` is what becomes of them
+by `happenings`, which are told by `outbox`. Servers: `issuer` with `console` and `backend_api`, and `sample`. Commands:
+`asking`, `token_request`, `event_request`, `firing`. `run` is the whole. Nothing here is used outside of development.
 """
 
 

@@ -1,8 +1,10 @@
 """The text `gateway dev` prints: where everything is, and commands to paste. Words only."""
 
 import os.path
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 DEFAULT_PORT = 8080
 
@@ -14,6 +16,23 @@ class Addresses:
     gateway: str
     issuer: str
     upstream: str
+    admin: str
+
+
+class Known(Protocol):
+    """The secrets of this run that people need (`settings.Secrets`)."""
+
+    @property
+    def admin_token(self) -> str:
+        """What opens the admin listener."""
+
+    @property
+    def secret_key(self) -> str:
+        """What opens the Backend API."""
+
+    @property
+    def webhook_secret(self) -> str:
+        """What webhooks are signed with."""
 
 
 def command_name(environ: Mapping[str, str], *, executable: str, on_path: bool, cwd: str) -> str:
@@ -37,12 +56,24 @@ def _short(path: str, cwd: str) -> str:
 
 def token_command(command: str, where: Addresses) -> str:
     """Say how a token is had; `command` calls the CLI, which looks for the issuer one port above `--port`."""
+    return f"{command} token{_port_option(where)}"
+
+
+def dev_command(command: str, where: Addresses) -> str:
+    """Say how the commands beside `gateway dev` begin."""
+    return f"{command} dev{_port_option(where)}"
+
+
+def _port_option(where: Addresses) -> str:
     port = int(where.issuer.rpartition(":")[2]) - 1
-    return f"{command} token" + ("" if port == DEFAULT_PORT else f" --port {port}")
+    return "" if port == DEFAULT_PORT else f" --port {port}"
 
 
-def guide(where: Addresses, *, token: str) -> str:
-    """Write what is running and what to try; `token` is the command that prints a token."""
+def guide(where: Addresses, known: Known, *, token: str, dev: str, command: str, file: str) -> str:
+    """Write what is running and what to try; `token` is the command that prints a token, `dev` begins the others.
+
+    `file` is the configuration, for what `command` wants one for.
+    """
     url = where.gateway
     bearer = f'curl -H "Authorization: Bearer $({token}'
     return f"""
@@ -71,9 +102,27 @@ Open {url} in a browser, or paste into another terminal, in this folder:
   Claiming to be someone else changes nothing
     {bearer})" -H "X-User-Id: user_mallory" {url}/hello
 
-  gateway   {where.gateway}
-  issuer    {where.issuer}   (its key is new at each start; nothing but this accepts it)
-  upstream  {where.upstream}   (answers with what it received)
+  Change a user at the issuer: a webhook tells the gateway, and the header follows
+    {dev} event user.updated --user user_bob --set first_name=Robert
+    {bearer} --user user_bob)" {url}/hello
 
-Ctrl-C stops all three.
+  Ask the directory; fill it from the issuer's Backend API
+    curl -H "Authorization: Bearer {known.admin_token}" {where.admin}/v1/users/user_bob
+    {command} sync -c {shlex.quote(file)}
+
+  Any event of anyone: a ban, one that comes twice, a forged one, one at your own handler (event --help says more)
+    {dev} event user.updated --user user_bob --set banned=true
+    {dev} event session.revoked --user user_alice --twice
+    {dev} event user.deleted --user user_alice --bad-signature
+    {command} dev event user.created --url http://127.0.0.1:3000/webhooks --secret whsec_...
+
+  gateway   {where.gateway}
+  issuer    {where.issuer}   (open it: users, organisations, the webhooks sent)
+  upstream  {where.upstream}   (answers with what it received)
+  admin     {where.admin}   (token {known.admin_token})
+  webhooks  {url}/webhooks/clerk   ({known.webhook_secret})
+  Clerk's   CLERK_API_URL={where.issuer} CLERK_SECRET_KEY={known.secret_key}
+  file      {file}   (what is running, for -c)
+
+Ctrl-C stops it all. Nothing but this run accepts these keys, tokens and secrets.
 """

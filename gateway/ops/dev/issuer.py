@@ -8,7 +8,7 @@ import re
 import secrets
 import string
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from gateway.ops.dev import shapes
-from gateway.ops.dev.people import PEOPLE, Person, find_person
+from gateway.ops.dev.happenings import Happening, check_may_sign_in, sign_in
+from gateway.ops.dev.people import Person
 from gateway.ops.dev.token_request import TokenOptions, read_options
+from gateway.ops.dev.world import World
 
 FOREIGN_ISSUER = "https://clerk.stranger.example"
 
@@ -63,14 +65,26 @@ class Signer:
 
 
 class LocalIssuer:
-    """Mints what Clerk would, for made-up users; `url` is its own address, `gateway_origin` the default `azp`."""
+    """Mints what Clerk would, for the users of a `world`; `url` is its own address, `gateway_origin` the default `azp`.
 
-    def __init__(self, url: str, *, gateway_origin: str) -> None:
+    `tell` gets what Clerk would announce of it: a token for who is not signed in yet begins a session.
+    """
+
+    def __init__(
+        self, url: str, *, gateway_origin: str, world: World | None = None,
+        tell: Callable[[Sequence[Happening]], object] = lambda _: None,
+    ) -> None:  # fmt: skip
         self.url = url
+        self.world = world or World()
+        self.tell = tell
         self._gateway_origin = gateway_origin
         self._signer = Signer.make(url)
         self._stranger: Signer | None = None
-        self._start = secrets.token_hex(4)
+
+    @property
+    def instance(self) -> str:
+        """The id of the Clerk instance it plays."""
+        return self._signer.kid
 
     def jwks(self) -> dict[str, Any]:
         """Give the key set that verifies everything but foreign tokens."""
@@ -97,9 +111,11 @@ class LocalIssuer:
         origin and "" none at all, as Clerk leaves it out where no Origin was sent.
 
         Raises:
-            ValueError: an unknown user or organisation, a malformed role or permission, a life over ten years.
+            ValueError: an unknown user or organisation, one who may not sign in, a malformed role or permission, a life
+                over ten years.
         """
-        person = find_person(user_id)
+        person = self.world.person(user_id)
+        check_may_sign_in(person)
         signer = self._foreign() if foreign else self._signer
         claims: dict[str, Any] = shapes.times(now, expires_in) | {"sub": person.id}
         if azp := self._gateway_origin if azp is None else azp:
@@ -107,8 +123,16 @@ class LocalIssuer:
         if template is not None:
             claims |= {"jti": secrets.token_hex(10)} | shapes.template_claims(person, template, now=now)
             return signer.sign(claims, shapes.TEMPLATE_CATEGORY)
-        active = shapes.choose_active(person, org=org, role=role, permissions=permissions)
-        session = {"sid": self._session_id(person), "fva": [0, -1], "sts": _status(person, pending=pending)}
+        if org not in (None, "none"):
+            org = self.world.organisation(org).id  # raises for one that was deleted
+        active = shapes.choose_active(
+            person, org=org, role=role, permissions=permissions, organisations=self.world.organisations
+        )
+        session = {
+            "sid": self._session_id(person, foreign=foreign),
+            "fva": [0, -1],
+            "sts": _status(person, pending=pending),
+        }
         claims |= {} if version == 1 else {"jti": secrets.token_hex(10)}
         claims |= shapes.session_claims(person, active, version=version, session=session)
         return signer.sign(claims, shapes.SESSION_CATEGORY)
@@ -118,8 +142,13 @@ class LocalIssuer:
             self._stranger = Signer.make(FOREIGN_ISSUER)
         return self._stranger
 
-    def _session_id(self, person: Person) -> str:
-        return f"sess_{person.id.removeprefix('user_')}_{self._start}"
+    def _session_id(self, person: Person, *, foreign: bool) -> str:
+        if foreign:
+            return f"sess_{secrets.token_hex(8)}"  # nobody has signed in here
+        session, told = sign_in(self.world, person)
+        if told:
+            self.tell(told)
+        return session.id
 
     def answer(self, options: TokenOptions, *, now: float, origin: str | None = None) -> dict[str, Any]:
         """Give the token asked for, and the cookies that Clerk's browser SDK would set with it."""
@@ -146,8 +175,10 @@ def _status(person: Person, *, pending: bool) -> str:
     return "pending" if pending or person.pending else "active"
 
 
-def issuer_app(issuer: LocalIssuer, *, now: Callable[[], float] = time.time) -> web.Application:
-    """Build the issuer's addresses: key set, discovery, and for the page and `gateway token` users and tokens."""
+def issuer_app(
+    issuer: LocalIssuer, *, now: Callable[[], float] = time.time, routes: Iterable[web.AbstractRouteDef] = ()
+) -> web.Application:
+    """Build the issuer's addresses: key set, discovery, users and tokens; and `routes`, behind the same guard."""
 
     async def jwks(_: web.Request) -> web.Response:
         return web.json_response(issuer.jwks())
@@ -156,7 +187,7 @@ def issuer_app(issuer: LocalIssuer, *, now: Callable[[], float] = time.time) -> 
         return web.json_response(_discovery(issuer.url))
 
     async def users(_: web.Request) -> web.Response:
-        return web.json_response([_listed(person) for person in PEOPLE])
+        return web.json_response([_listed(person) for person in issuer.world.people])
 
     async def token(request: web.Request) -> web.Response:
         try:
@@ -171,6 +202,7 @@ def issuer_app(issuer: LocalIssuer, *, now: Callable[[], float] = time.time) -> 
     app.router.add_get("/.well-known/openid-configuration", discovery)
     app.router.add_get("/dev/users", users)
     app.router.add_post("/dev/token", token)
+    app.add_routes(routes)
     return app
 
 
@@ -207,6 +239,8 @@ def _listed(person: Person) -> dict[str, Any]:
         "email": person.email,
         "external_id": person.external_id,
         "pending": person.pending,
+        "banned": person.banned,
+        "locked": person.locked,
         "organisations": [
             {
                 "id": held.organisation.id,

@@ -1,6 +1,17 @@
-"""The made-up users and organisations of the local issuer. Facts only; tokens are made of them in `shapes`."""
+"""The made-up users and organisations the local issuer begins with, and how one is looked up.
 
-from dataclasses import dataclass
+Values only: `world` keeps what becomes of them, `shapes` makes tokens of them, `objects` what Clerk's API says of them.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+USER_ID = re.compile(r"user_[A-Za-z0-9_]{0,100}")
+ORG_ID = re.compile(r"org_[A-Za-z0-9_]{0,100}")
+MOST_NAMED = 10
+BEGINNING_MS = 1_767_225_600_000  # 2026-01-01: when the samples signed up
 
 ROLE_PERMISSIONS = {
     "org:admin": ("org:dashboard:read", "org:dashboard:manage", "org:teams:read", "org:teams:manage"),
@@ -17,6 +28,11 @@ class Organisation:
     name: str
     plan: str = "free"
     features: tuple[str, ...] = ()
+    image_url: str = ""
+    public_metadata: Mapping[str, Any] = field(default_factory=dict)
+    private_metadata: Mapping[str, Any] = field(default_factory=dict)
+    created_at: int = BEGINNING_MS
+    updated_at: int = BEGINNING_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +41,16 @@ class Membership:
 
     organisation: Organisation
     role: str
+    id: str = ""
+    public_metadata: Mapping[str, Any] = field(default_factory=dict)
+    private_metadata: Mapping[str, Any] = field(default_factory=dict)
+    created_at: int = BEGINNING_MS
+    updated_at: int = BEGINNING_MS
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A user; the first membership is the organisation that is active when none is asked for."""
+    """A user; the first membership is the organisation that is active when none is asked for. Times in ms."""
 
     id: str
     given_name: str = ""
@@ -40,11 +61,26 @@ class Person:
     plan: str = "free"
     features: tuple[str, ...] = ()
     pending: bool = False  # signed up, with a session task still open
+    username: str = ""
+    image_url: str = ""
+    email_verified: bool = True
+    banned: bool = False
+    locked: bool = False
+    public_metadata: Mapping[str, Any] = field(default_factory=dict)
+    private_metadata: Mapping[str, Any] = field(default_factory=dict)
+    unsafe_metadata: Mapping[str, Any] = field(default_factory=dict)
+    created_at: int = BEGINNING_MS
+    updated_at: int = BEGINNING_MS
 
     @property
     def name(self) -> str:
         """The full name, "" for a user without one."""
         return f"{self.given_name} {self.family_name}".strip()
+
+    @property
+    def picture(self) -> str:
+        """The address of a picture, "" for a user nothing is known of."""
+        return self.image_url or (f"https://img.example/{self.id}.png" if self.email else "")
 
 
 ACME = Organisation("org_acme", "acme", "Acme", plan="pro", features=("dashboard", "exports", "teams"))
@@ -81,33 +117,38 @@ PEOPLE = (
 )
 
 
-def find_person(wanted: str | None) -> Person:
-    """Find a sample user by id or first name; None is the first, any other `user_…` a user nothing is known of.
+def find_person(wanted: str | None, people: Sequence[Person] = PEOPLE) -> Person:
+    """Find one of `people` by id, with or without `user_`, or by first name; None is the first.
+
+    Any other `user_…` is a user nothing is known of.
 
     Raises:
-        ValueError: neither a sample user nor of the form of a user id.
+        ValueError: neither one of them nor of the form of a user id.
     """
-    if wanted is None:
-        return PEOPLE[0]
-    for person in PEOPLE:
-        if wanted in (person.id, person.given_name.lower()):
+    if wanted is None and people:
+        return people[0]
+    for person in people if wanted else ():
+        if wanted in (person.id, person.id.removeprefix("user_")):
             return person
-    if wanted.startswith("user_"):
+    for person in people if wanted else ():
+        if wanted == person.given_name.lower():
+            return person
+    if wanted is not None and USER_ID.fullmatch(wanted):
         return Person(wanted)
-    known = ", ".join(person.id for person in PEOPLE)
+    known = ", ".join(person.id for person in people[:MOST_NAMED])
     raise ValueError(f"no user {wanted!r}: take {known}, or any id that begins with user_")
 
 
-def find_organisation(wanted: str) -> Organisation:
-    """Find a sample organisation by id or slug; any other `org_…` is one nothing is known of.
+def find_organisation(wanted: str, organisations: Sequence[Organisation] = ORGANISATIONS) -> Organisation:
+    """Find one of `organisations` by id or slug; any other `org_…` is one nothing is known of.
 
     Raises:
-        ValueError: neither a sample organisation nor of the form of an organisation id.
+        ValueError: neither one of them nor of the form of an organisation id.
     """
-    for organisation in ORGANISATIONS:
-        if wanted in (organisation.id, organisation.slug):
+    for organisation in organisations:
+        if wanted and wanted in (organisation.id, organisation.slug):
             return organisation
-    if wanted.startswith("org_"):
+    if ORG_ID.fullmatch(wanted):
         return Organisation(wanted, slug=wanted.removeprefix("org_").lower(), name=wanted)
-    known = ", ".join(organisation.slug for organisation in ORGANISATIONS)
+    known = ", ".join(organisation.slug for organisation in organisations[:MOST_NAMED])
     raise ValueError(f"no organisation {wanted!r}: take {known}, none, or any id that begins with org_")

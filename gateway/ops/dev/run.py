@@ -1,5 +1,6 @@
 """Start all of `gateway dev` on loopback and stop it again: issuer, sample upstream, and the gateway in front."""
 
+import asyncio
 import os
 import shutil
 import socket
@@ -7,13 +8,22 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from gateway.ops.dev import DevError
-from gateway.ops.dev.guide import DEFAULT_PORT, Addresses, command_name, guide, token_command
+from gateway.errors import ConfigError, StoreDown
+from gateway.ops.dev import DevError, settings
+from gateway.ops.dev.backend_api import backend_routes
+from gateway.ops.dev.console import console_routes
+from gateway.ops.dev.guide import DEFAULT_PORT, Addresses, command_name, dev_command, guide, token_command
 from gateway.ops.dev.issuer import LocalIssuer, issuer_app
+from gateway.ops.dev.outbox import Outbox
 from gateway.ops.dev.sample import sample_app
+
+if TYPE_CHECKING:
+    from gateway.config import Config
 
 HOST = "127.0.0.1"
 LAST_PORT = 65_535
@@ -24,42 +34,95 @@ async def run_dev(
     port: int = DEFAULT_PORT,
     issuer_port: int | None = None,
     upstream_port: int | None = None,
+    admin_port: int | None = None,
     *,
+    keep: str | None = None,
+    store: str | None = None,
     write: Callable[[str], object] = print,
     ready: Callable[[Addresses], object] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> None:
     """Serve until cancelled or until the gateway stops by itself.
 
-    The issuer takes the port after the gateway's and the upstream the one after that, unless given; 0 is any free one.
-    `write` gets the text for people, `ready` the addresses once all three answer; `environ` says how the CLI is called.
+    The issuer takes the port after the gateway's, the upstream and the admin listener the next two, unless given; 0 is
+    any free one. `keep` is a folder for the store, which else goes with this run, `store` the URL of another one.
+    `write` gets the text for people, `ready` the addresses once all answer; `environ` says how the CLI is called.
 
     Raises:
-        DevError: a port is taken; the text names it and the option.
+        DevError: a port is taken, or there can be no store; the text names it and the option.
     """
     async with AsyncExitStack() as stack:
-        port, issuer_socket, upstream_socket = _take_ports(stack, port, issuer_port, upstream_port)
-        where = Addresses(f"http://{HOST}:{port}", _url(issuer_socket), _url(upstream_socket))
-        token = token_command(_command(os.environ if environ is None else environ), where)
+        folder = stack.enter_context(settings.folder(keep))
+        where, issuer_socket, upstream_socket = _take_ports(stack, port, issuer_port, upstream_port, admin_port)
+        command = _command(os.environ if environ is None else environ)
+        token = token_command(command, where)
+        known = settings.Secrets()
+        config, file = _configuration(where, known, folder, store)
+        await _prepare_store(config)
         issuer = LocalIssuer(where.issuer, gateway_origin=where.gateway)
-        await stack.enter_async_context(_serve(issuer_app(issuer), issuer_socket))
+        await stack.enter_async_context(_serve(await _issuer(stack, issuer, where, known), issuer_socket))
         await stack.enter_async_context(_serve(sample_app(issuer=where.issuer, token_command=token), upstream_socket))
-        async with _gateway(where, port) as wait_stopped:
-            write(guide(where, token=token))
+        async with _gateway(config) as wait_stopped:
+            write(guide(where, known, token=token, dev=dev_command(command, where), command=command, file=str(file)))
             if ready is not None:
                 ready(where)
             await wait_stopped()
 
 
-@asynccontextmanager
-async def _gateway(where: Addresses, port: int) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    # Imported here: `gateway token` and the tests of the two servers need neither.
-    from gateway import config
-    from gateway.web.app import Gateway
+async def _issuer(
+    stack: AsyncExitStack, issuer: LocalIssuer, where: Addresses, known: settings.Secrets
+) -> web.Application:
+    """Build the issuer with all that belongs to it: its webhooks, its Backend API, its page."""
+    outbox = Outbox(f"{where.gateway}/webhooks/clerk", known.webhook_secret, instance=issuer.instance)
+    outbox.start()
+    stack.push_async_callback(outbox.close)
+    issuer.tell = outbox.post
+    return issuer_app(
+        issuer,
+        routes=[
+            *console_routes(issuer.world, outbox, gateway=where.gateway),
+            *backend_routes(issuer, outbox.post, known.secret_key),
+        ],
+    )
 
-    settings = {"GATEWAY_DEV_ISSUER": where.issuer, "GATEWAY_DEV_UPSTREAM": where.upstream, "GATEWAY_PORT": str(port)}
-    loaded = config.load_text(config.builtin("dev.yaml"), settings, name="config/dev.yaml")
-    app = Gateway(replace(loaded, drain_s=DRAIN_S, warnings=()))  # what is unsafe here is so on purpose
+
+def _configuration(where: Addresses, known: settings.Secrets, folder: Path, store: str | None) -> "tuple[Config, Path]":
+    """Read the gateway's configuration; write it down, for the commands that want a file."""
+    from gateway import config
+
+    url = f"sqlite:///{folder / settings.STORE}" if store is None else store
+    environ = settings.variables(where, known, store=url)
+    text = config.builtin("dev.yaml")
+    try:
+        loaded = config.load_text(text, environ, name="config/dev.yaml")
+    except ConfigError as error:
+        raise DevError("\n".join(map(str, error.findings))) from error
+    file = folder / settings.FILE
+    settings.write_file(file, settings.written_out(text, environ))
+    return replace(loaded, drain_s=DRAIN_S, warnings=()), file  # what is unsafe here is so on purpose
+
+
+async def _prepare_store(config: "Config") -> None:
+    """Bring the store's schema up to date, whatever it is; and find out early that there is none."""
+    assert config.store is not None
+    url = config.store.url
+
+    def prepare() -> None:
+        from gateway.store.database import Database
+
+        Database(url, migrating=True).close()
+
+    try:
+        await asyncio.to_thread(prepare)
+    except StoreDown as error:
+        raise DevError(f"the store cannot be opened: {error.detail}. See --store and --keep") from error
+
+
+@asynccontextmanager
+async def _gateway(config: "Config") -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    from gateway.web.app import Gateway  # here: `gateway token` and the tests of the two servers do without
+
+    app = Gateway(config)
     await app.start()
     try:
         yield app.wait_stopped
@@ -80,16 +143,17 @@ async def _serve(app: web.Application, listener: socket.socket) -> AsyncIterator
 
 
 def _take_ports(
-    stack: AsyncExitStack, port: int, issuer_port: int | None, upstream_port: int | None
-) -> tuple[int, socket.socket, socket.socket]:
-    if not 0 <= port <= LAST_PORT - 2:
-        raise DevError(f"--port is a number from 0 to {LAST_PORT - 2}: the two after it are taken as well")
-    # The gateway opens its own listener; holding its port until all are chosen tells early and by name if it is taken.
-    with _listen(port, "the gateway") as held:
-        beside = (port + 1, port + 2) if port else (0, 0)
-        issuer = stack.enter_context(_listen(beside[0] if issuer_port is None else issuer_port, "the local issuer"))
-        upstream = stack.enter_context(_listen(beside[1] if upstream_port is None else upstream_port, "the upstream"))
-        return held.getsockname()[1], issuer, upstream
+    stack: AsyncExitStack, port: int, *others: int | None
+) -> tuple[Addresses, socket.socket, socket.socket]:
+    """Find all ports; give the listeners of the issuer and the upstream. `others` are issuer, upstream and admin."""
+    if not 0 <= port <= LAST_PORT - len(others):
+        raise DevError(f"--port is a number from 0 to {LAST_PORT - len(others)}: the three after it are taken as well")
+    beside = [(port and port + after) if given is None else given for after, given in enumerate(others, start=1)]
+    # The gateway opens its own two; holding their ports until all are chosen tells early and by name if one is taken.
+    with _listen(port, "the gateway") as held, _listen(beside[2], "the admin listener") as admin:
+        issuer = stack.enter_context(_listen(beside[0], "the local issuer"))
+        upstream = stack.enter_context(_listen(beside[1], "the upstream"))
+        return Addresses(_url(held), _url(issuer), _url(upstream), _url(admin)), issuer, upstream
 
 
 def _listen(port: int, what: str) -> socket.socket:
@@ -98,7 +162,7 @@ def _listen(port: int, what: str) -> socket.socket:
     except OSError as error:
         raise DevError(
             f"cannot listen on {HOST}:{port} for {what}: {error.strerror}. Is another `gateway dev` running? "
-            "Take another port with --port (it and the two after it are used)"
+            "Take another port with --port (it and the three after it are used)"
         ) from error
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.ops.dev.people import ROLE_PERMISSIONS, Organisation, Person, find_organisation
+from gateway.ops.dev.people import ORGANISATIONS, ROLE_PERMISSIONS, Organisation, Person, find_organisation
 
 SESSION_CATEGORY = "cl_B7d4PD111AAA"
 TEMPLATE_CATEGORY = "cl_B7d4PD222AAA"
@@ -30,27 +30,39 @@ class Active:
     permissions: tuple[str, ...]
 
 
-def choose_active(person: Person, *, org: str | None, role: str | None, permissions: Sequence[str]) -> Active | None:
+def choose_active(
+    person: Person,
+    *,
+    org: str | None,
+    role: str | None,
+    permissions: Sequence[str],
+    organisations: Sequence[Organisation] = ORGANISATIONS,
+) -> Active | None:
     """Decide which organisation is active, and as what; `org` is None for the person's own first, "none" for no one.
 
     Raises:
         ValueError: an unknown organisation, a malformed role or permission, or one of these without an organisation.
     """
-    organisation = _organisation(person, org)
+    organisation = _organisation(person, org, organisations)
     if organisation is None:
         if role or permissions:
             raise ValueError("a role or permission is held in an organisation: name one with --org, for example acme")
         return None
     held = {membership.organisation.id: membership.role for membership in person.memberships}
-    chosen = _prefixed(role, _ROLE) if role else held.get(organisation.id, "org:member")
+    chosen = read_role(role) if role else held.get(organisation.id, "org:member")
     asked = tuple(dict.fromkeys(_prefixed(permission, _PERMISSION) for permission in permissions))
     return Active(organisation, chosen, asked or ROLE_PERMISSIONS.get(chosen, ()))
 
 
-def _organisation(person: Person, org: str | None) -> Organisation | None:
+def _organisation(person: Person, org: str | None, organisations: Sequence[Organisation]) -> Organisation | None:
     if org is None:
         return person.memberships[0].organisation if person.memberships else None
-    return None if org == "none" else find_organisation(org)
+    return None if org == "none" else find_organisation(org, organisations)
+
+
+def read_role(name: str) -> str:
+    """Give a role with its `org:`. Raises ValueError where it is malformed."""
+    return _prefixed(name, _ROLE)
 
 
 def _prefixed(name: str, form: re.Pattern[str]) -> str:
@@ -135,10 +147,10 @@ def template_claims(person: Person, template: str, *, now: float) -> dict[str, A
         "name": person.name or None,
         "given_name": person.given_name or None,
         "family_name": person.family_name or None,
-        "nickname": person.given_name.lower() or None,
-        "picture": f"https://img.example/{person.id}.png" if person.email else None,
+        "nickname": person.username or person.given_name.lower() or None,
+        "picture": person.picture or None,
         "email": person.email or None,
-        "email_verified": bool(person.email),
+        "email_verified": bool(person.email) and person.email_verified,
         "phone_number": None,
         "phone_number_verified": False,
         "updated_at": int(now),

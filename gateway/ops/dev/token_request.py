@@ -3,11 +3,7 @@
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-import aiohttp
-
-from gateway.ops.dev import DevError
-
-TIMEOUT_S = 5.0  # the issuer is on this machine
+from gateway.ops.dev.asking import ask, stranger
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,33 +55,13 @@ def _check(name: str, value: object) -> None:
         raise ValueError(f"{name} is of the wrong type")
 
 
-def issuer_url(port: int) -> str:
-    """Say where the issuer of the `gateway dev` on `port` is: one port above it."""
-    return f"http://127.0.0.1:{port + 1}"
-
-
 async def fetch_token(issuer: str, options: TokenOptions) -> str:
     """Ask the running `gateway dev` for a token; `issuer` is its address, as `issuer_url` gives it.
 
     Raises:
         DevError: nothing listens there, something else does, or the options are refused; the text says which.
     """
-    try:
-        # No proxies from the environment: a token for this machine does not leave it.
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S), trust_env=False) as session,
-            session.post(f"{issuer}/dev/token", json=options.to_json(), allow_redirects=False) as response,
-        ):
-            body = await response.json(content_type=None)
-    except aiohttp.ClientConnectorError as error:
-        where = issuer.removeprefix("http://")
-        raise DevError(
-            f"no `gateway dev` on {where}: start it with `gateway dev`, or name its port with --port"
-        ) from error
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        raise DevError(f"what listens on {issuer} is not `gateway dev`: name its port with --port") from error
+    body = await ask(issuer, "/dev/token", options.to_json())
     if isinstance(body, dict) and isinstance(body.get("token"), str):
         return str(body["token"])
-    if isinstance(body, dict) and isinstance(body.get("error"), str):
-        raise DevError(body["error"])
-    raise DevError(f"what listens on {issuer} is not `gateway dev`: name its port with --port")
+    raise stranger(issuer)

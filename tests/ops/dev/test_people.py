@@ -1,10 +1,11 @@
 """The sample users and organisations, and how they are looked up."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
-from gateway.ops.dev.people import ACME, ORGANISATIONS, PEOPLE, ROLE_PERMISSIONS, find_organisation, find_person
+from gateway.ops.dev.people import ACME, ORGANISATIONS, PEOPLE, ROLE_PERMISSIONS, Person, find_organisation, find_person
 
 
 @pytest.mark.parametrize(
@@ -12,12 +13,18 @@ from gateway.ops.dev.people import ACME, ORGANISATIONS, PEOPLE, ROLE_PERMISSIONS
     [
         pytest.param(None, "user_alice", id="first-by-default"),
         pytest.param("user_bob", "user_bob", id="by-id"),
-        pytest.param("carol", "user_carol", id="by-first-name"),
+        pytest.param("bob", "user_bob", id="by-id-without-its-beginning"),
+        pytest.param("ed", "user_dave", id="by-first-name"),
         pytest.param("user_2abc", "user_2abc", id="made-up"),
     ],
 )
 def test_person_is_found(wanted, found):
-    assert find_person(wanted).id == found
+    people = [replace(person, given_name="Ed") if person.id == "user_dave" else person for person in PEOPLE]
+    assert find_person(wanted, people).id == found
+
+
+def test_an_id_comes_before_another_ones_first_name():
+    assert find_person("bob", [Person("user_1", given_name="Bob"), Person("user_bob")]).id == "user_bob"
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,23 @@ import asyncio
 import contextlib
 import re
 import socket
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
 
 import aiohttp
+import psycopg
 import pytest
+from svix.webhooks import Webhook
 
 from gateway.ops.dev import DevError
+from gateway.ops.dev.asking import issuer_url
+from gateway.ops.dev.event_request import EventOptions
+from gateway.ops.dev.firing import fire_at_gateway
 from gateway.ops.dev.guide import Addresses
 from gateway.ops.dev.run import run_dev
-from gateway.ops.dev.token_request import TokenOptions, fetch_token, issuer_url
+from gateway.ops.dev.token_request import TokenOptions, fetch_token
+from tests.fakes.postgres import binaries, running_postgres
 
 
 class Running:
@@ -32,10 +41,10 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def started(printed):
+async def started(printed, **options):
     """Run `gateway dev` on free ports until the block ends, as Ctrl-C ends it."""
     addresses = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(run_dev(0, write=printed.append, ready=addresses.set_result, environ={}))
+    task = asyncio.create_task(run_dev(0, write=printed.append, ready=addresses.set_result, environ={}, **options))
     try:
         await asyncio.wait([task, addresses], return_when=asyncio.FIRST_COMPLETED, timeout=20)
         yield addresses.result() if addresses.done() else task.result()
@@ -134,14 +143,14 @@ async def test_cookies_of_the_page_are_a_session(dev):
 async def test_printed_addresses_are_those_in_use(dev):
     (text,) = dev.printed
     assert f"curl {dev.where.gateway}/hello" in text
-    (port,) = {int(port) for port in re.findall(r"token --port (\d+)", text)}
+    (port,) = {int(port) for port in re.findall(r"(?:token|dev) --port (\d+)", text)}
     assert issuer_url(port) == dev.where.issuer
 
 
 async def test_all_ports_are_free_again_after_the_end():
     async with started([]) as where:
         pass
-    for url in (where.gateway, where.issuer, where.upstream):
+    for url in (where.gateway, where.issuer, where.upstream, where.admin):
         socket.create_server(("127.0.0.1", int(url.rpartition(":")[2]))).close()
 
 
@@ -154,17 +163,160 @@ async def test_a_stream_does_not_hold_up_the_end():
             await response.read()
 
 
-@pytest.mark.parametrize("taken", [0, 1, 2], ids=["gateway", "issuer", "upstream"])
+@pytest.mark.parametrize("taken", [0, 1, 2, 3], ids=["gateway", "issuer", "upstream", "admin"])
 async def test_port_in_use_is_named_with_the_option(taken):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        ports = [0, 0, 0]
+        ports = [0, 0, 0, 0]
         ports[taken] = port
         with pytest.raises(DevError, match=rf"127\.0\.0\.1:{port} for .* --port"):
             await run_dev(*ports, write=lambda _: None, environ={})
 
 
-@pytest.mark.parametrize("port", [-1, 65_534, 65_535, 70_000])
+@pytest.mark.parametrize("port", [-1, 65_533, 65_534, 65_535, 70_000])
 async def test_port_out_of_range_is_refused(port):
     with pytest.raises(DevError, match="--port is a number"):
         await run_dev(port, write=lambda _: None, environ={})
+
+
+def printed_file(printed):
+    return Path(re.search(r"^  file +(\S+)", printed[0], re.MULTILINE)[1])
+
+
+async def told(dev, kind, user=None, **more):
+    """Fire an event; say whether the gateway took it, and how."""
+    lines = []
+    good = await fire_at_gateway(dev.where.issuer, EventOptions(kind, user, **more), write=lines.append)
+    return good, [" ".join(line.split()[2:]) for line in lines]
+
+
+async def directory(dev):
+    """Give what the gateway's own store says, past its API: every user's name by id."""
+    with contextlib.closing(sqlite3.connect(printed_file(dev.printed).with_name("gateway-dev.db"))) as database:
+        return dict(database.execute("SELECT id, name FROM gateway_users WHERE NOT deleted").fetchall())
+
+
+async def test_events_come_into_the_gateways_directory(dev):
+    assert await told(dev, "user.updated", "bob", set={"first_name": "Robert"}) == (True, ["200 stored"])
+    assert (await directory(dev))["user_bob"] == "Robert Brown"
+    assert await told(dev, "user.updated", "bob", twice=True) == (True, ["200 stored", "200 repeated"])
+    assert await told(dev, "user.created", "user_eve", set={"first_name": "Eve"}) == (True, ["200 stored"])
+    assert (await directory(dev))["user_eve"] == "Eve"
+    good, answers = await told(dev, "user.deleted", "bob")
+    assert (good, answers) == (True, ["200 stored"] * 2)
+    assert "user_bob" not in await directory(dev)
+
+
+async def test_out_of_order_the_newer_one_stays(dev):
+    assert await told(dev, "user.updated", "bob", set={"first_name": "Older"}, hold=True) == (True, ["held held back"])
+    assert await told(dev, "user.updated", "bob", set={"first_name": "Newer"}) == (True, ["200 stored"])
+    async with dev.session.get(dev.where.issuer + "/dev/state") as response:
+        events = (await response.json())["events"]
+    assert [each["answer"] for each in events] == ["stored", "stored"]
+    assert (await directory(dev))["user_bob"] == "Newer Brown"
+
+
+@pytest.mark.parametrize(
+    ("options", "answer"),
+    [({"bad_signature": True}, "400 bad_request, signature"), ({"old_s": 600}, "400 bad_request, timestamp")],
+)
+async def test_forged_and_old_events_are_refused(dev, options, answer):
+    assert await told(dev, "user.updated", "bob", set={"first_name": "Mallory"}, **options) == (False, [answer])
+    assert "user_bob" not in await directory(dev)
+
+
+async def test_signing_in_and_out_is_told_to_the_gateway(dev):
+    assert (await dev.get("/hello", user="bob"))[0] == 200
+    assert await told(dev, "session.ended", "bob") == (True, ["200 stored"])
+    async with dev.session.get(dev.where.issuer + "/dev/state") as response:
+        events = (await response.json())["events"]
+    assert [(each["type"], each["answer"]) for each in events] == [
+        ("session.ended", "stored"), ("session.created", "stored"),
+    ]  # fmt: skip
+
+
+async def test_another_runs_secret_is_not_taken(dev):
+    secret = re.search(r"whsec_[A-Za-z0-9+/]{32}", dev.printed[0])[0]
+    async with started(other := []) as where:
+        assert secret not in other[0]
+        body = b'{"data": {"id": "user_1"}, "type": "user.created"}'
+        for url, status in ((dev.where.gateway, 200), (where.gateway, 400)):
+            at = datetime.now(UTC)
+            headers = {
+                "svix-id": "msg_1", "svix-timestamp": str(int(at.timestamp())),
+                "svix-signature": Webhook(secret).sign("msg_1", at, body.decode()),
+            }  # fmt: skip
+            async with dev.session.post(url + "/webhooks/clerk", data=body, headers=headers) as response:
+                assert response.status == status
+
+
+async def test_admin_listener_wants_the_printed_token(dev):
+    token = re.search(r"token ([0-9a-f]{32})\)", dev.printed[0])[1]
+    for given, status in ((token, 200), ("x", 401)):
+        headers = {"Authorization": f"Bearer {given}"}
+        async with dev.session.get(dev.where.admin + "/v1/routes", headers=headers) as response:
+            assert response.status == status
+
+
+async def test_backend_api_is_at_the_issuer(dev):
+    key = re.search(r"CLERK_SECRET_KEY=(sk_test_[0-9a-f]{40})", dev.printed[0])[1]
+    for given, status in ((key, 200), ("sk_test_x", 401)):
+        headers = {"Authorization": f"Bearer {given}"}
+        async with dev.session.get(dev.where.issuer + "/v1/users/count", headers=headers) as response:
+            assert response.status == status
+
+
+async def test_files_go_with_the_run_and_are_ones_own():
+    printed = []
+    async with started(printed):
+        file = printed_file(printed)
+        assert file.stat().st_mode & 0o077 == 0
+        assert file.parent.stat().st_mode & 0o077 == 0
+    assert not file.parent.exists()
+
+
+async def test_a_store_that_is_kept_is_there_at_the_next_start(tmp_path):
+    for name in (None, "Robert Brown"):
+        printed = []
+        async with started(printed, keep=str(tmp_path / "kept")) as where, aiohttp.ClientSession() as session:
+            dev = Running(where, session, printed)
+            assert (await directory(dev)).get("user_bob") == name
+            await told(dev, "user.updated", "bob", set={"first_name": "Robert"})
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        pytest.param({"store": "mysql://x"}, "store.url", id="no-such-kind"),
+        pytest.param({"store": "sqlite:////nowhere/at/all.db"}, "--store", id="cannot-be-opened"),
+        pytest.param({"keep": "/dev/null/x"}, "--keep", id="no-folder"),
+    ],
+)
+async def test_a_store_there_cannot_be_is_said(options, says):
+    with pytest.raises(DevError, match=says):
+        await run_dev(0, write=lambda _: None, environ={}, **options)
+
+
+async def test_another_store_is_brought_up_to_date_and_used():
+    if binaries() is None:
+        pytest.skip("no PostgreSQL here: apt-get install postgresql")
+    with running_postgres() as server:
+        url, printed = server.database(), []
+        async with started(printed, store=url) as where, aiohttp.ClientSession() as session:
+            dev = Running(where, session, printed)
+            assert await told(dev, "user.updated", "bob", set={"first_name": "Robert"}) == (True, ["200 stored"])
+        with psycopg.connect(url) as connection:
+            assert connection.execute("SELECT name FROM gateway_users").fetchall() == [("Robert Brown",)]
+
+
+async def test_a_changed_user_is_seen_in_the_headers_and_in_the_directory(dev):
+    token = re.search(r"token ([0-9a-f]{32})\)", dev.printed[0])[1]
+    await told(dev, "user.created", "bob")
+    _, seen = await dev.get("/hello", user="bob")
+    assert (seen["user"]["name"], seen["user"]["email"]) == ("Bob Brown", "bob@acme.example")
+    await told(dev, "user.updated", "bob", set={"first_name": "Robert", "email": "robert@x.example"})
+    _, seen = await dev.get("/hello", user="bob")
+    assert (seen["user"]["name"], seen["user"]["email"]) == ("Robert Brown", "robert@x.example")
+    headers = {"Authorization": f"Bearer {token}"}
+    async with dev.session.get(dev.where.admin + "/v1/users/user_bob", headers=headers) as response:
+        assert (await response.json())["email"] == "robert@x.example"

@@ -8,7 +8,7 @@ from aiohttp.test_utils import unused_port
 
 from gateway.ops.dev import DevError
 from gateway.ops.dev.issuer import LocalIssuer, issuer_app
-from gateway.ops.dev.token_request import TokenOptions, fetch_token, issuer_url, read_options
+from gateway.ops.dev.token_request import TokenOptions, fetch_token, read_options
 
 
 @pytest.fixture
@@ -49,10 +49,6 @@ def test_options_survive_the_wire(options):
 def test_options_refused(body, says):
     with pytest.raises(ValueError, match=says):
         read_options(body)
-
-
-def test_issuer_is_one_port_above_the_gateway():
-    assert issuer_url(8080) == "http://127.0.0.1:8081"
 
 
 async def test_token_is_fetched(serve):

@@ -202,6 +202,7 @@ function build() {
     return button;
   }));
   $("sign-out").onclick = signOut;
+  $("issuer").href = config.issuer;
 }
 
 users = await ask("/dev/users");

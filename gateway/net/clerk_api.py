@@ -1,0 +1,292 @@
+"""Clerk's Backend API, as much of it as the gateway asks for: users, organisations, memberships, ending a session.
+
+Asked slower than Clerk allows, so that the application's own calls have room; what fails is tried again a few times.
+Raises `ClerkApiDown`, and `ClerkApiRefused` where the secret key is not taken; nothing else. The key is never logged.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+from urllib.parse import quote
+
+import aiohttp
+import orjson
+
+from gateway.core.events import as_name, member
+from gateway.errors import ClerkApiDown, ClerkApiRefused
+from gateway.net.jwks import cause_of
+
+API_VERSION: Final = "2026-05-12"
+PAGE: Final = 500  # the most Clerk gives at once
+IDS_AT_ONCE: Final = 100  # the most it takes in one filter
+# Of an instance's 1000 requests in 10 s (development: 100), what is left to the application: a fifth.
+PER_S: Final = {"live": 80.0, "test": 8.0}
+Object = Mapping[str, Any]
+Query = Sequence[tuple[str, str]]
+
+
+class Source(Protocol):
+    """Where the truth about users is (`ClerkApi`). Lists come by creation, oldest first."""
+
+    async def users(self, *, created_after: int | None = None, offset: int = 0, limit: int = PAGE) -> list[Object]:
+        """Give a page of users, of those created after a time in ms."""
+
+    async def users_of(self, ids: Sequence[str]) -> list[Object]:
+        """Give those of these users that exist; `IDS_AT_ONCE` at most."""
+
+    async def user(self, user_id: str) -> Object | None:
+        """Give a user; None where there is none."""
+
+    async def count_users(self) -> int:
+        """Count the users."""
+
+    async def organizations(self, *, offset: int = 0, limit: int = PAGE) -> list[Object]:
+        """Give a page of organisations."""
+
+    async def organization(self, org_id: str) -> Object | None:
+        """Give an organisation; None where there is none."""
+
+    async def memberships(
+        self, org_id: str | None = None, *, user_ids: Sequence[str] = (), offset: int = 0, limit: int = PAGE
+    ) -> list[Object] | None:
+        """Give a page of memberships, of one organisation (None where there is none) or of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often it is asked, how long it is waited for."""
+
+    connect_s: float = 5.0
+    total_s: float = 30.0
+    attempts: int = 5  # where it fails
+    first_pause_s: float = 0.5  # doubled each time
+    refusals: int = 20  # 429s, each waited out
+    longest_wait_s: float = 300.0  # that a Retry-After may ask for
+    answer_bytes: int = 64 * 1_048_576  # 500 users with all the metadata Clerk allows are a fourth of it
+
+
+class ClerkApi:
+    """The Backend API at `api_url`, asked with `secret_key`. The session is the caller's: see `open_session`."""
+
+    def __init__(
+        self,
+        api_url: str,
+        secret_key: str,
+        session: aiohttp.ClientSession,
+        *,
+        patience: Patience | None = None,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        rng: Callable[[], float] = random.random,
+    ) -> None:
+        self._url, self._key, self._session = f"{api_url.rstrip('/')}/v1", secret_key, session
+        self._patience = patience or Patience()
+        self._now, self._sleep, self._rng = now, sleep, rng
+        self._interval_s = 1 / PER_S["test" if secret_key.startswith("sk_test_") else "live"]
+        self._next_at = float("-inf")  # when the next request may leave
+
+    # --- users -------------------------------------------------------------------------------------------------------
+
+    async def users(self, *, created_after: int | None = None, offset: int = 0, limit: int = PAGE) -> list[Object]:
+        """Give a page of users by creation, of those created after a time in ms."""
+        query = _page(offset, limit)
+        if created_after is not None:
+            query.append(("created_at_after", str(created_after)))
+        return _objects(await self._get("/users", query))
+
+    async def users_of(self, ids: Sequence[str]) -> list[Object]:
+        """Give those of these users that exist; `IDS_AT_ONCE` at most."""
+        found = _objects(await self._get("/users", _page(0, IDS_AT_ONCE) + _many("user_id", ids)))
+        if not {user["id"] for user in found} <= set(ids):
+            raise ClerkApiDown(detail="/users: gave users that were not asked for")
+        return found
+
+    async def user(self, user_id: str) -> Object | None:
+        """Give a user; None where there is none."""
+        return _object(await self._get(f"/users/{_part(user_id)}", missing=True), user_id)
+
+    async def count_users(self) -> int:
+        """Count the users."""
+        count = _as_object(await self._get("/users/count"), "/users/count").get("total_count")
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise ClerkApiDown(detail="/users/count: gave no number")
+        return count
+
+    # --- organisations -----------------------------------------------------------------------------------------------
+
+    async def organizations(self, *, offset: int = 0, limit: int = PAGE) -> list[Object]:
+        """Give a page of organisations by creation."""
+        return _objects(await self._get("/organizations", _page(offset, limit)))
+
+    async def organization(self, org_id: str) -> Object | None:
+        """Give an organisation; None where there is none."""
+        return _object(await self._get(f"/organizations/{_part(org_id)}", missing=True), org_id)
+
+    async def memberships(
+        self, org_id: str | None = None, *, user_ids: Sequence[str] = (), offset: int = 0, limit: int = PAGE
+    ) -> list[Object] | None:
+        """Give a page of memberships by creation, of one organisation (None where there is none) or of all."""
+        query = _page(offset, limit) + _many("user_id", user_ids)
+        if org_id is None:
+            return _objects(await self._get("/organization_memberships", query))
+        found = await self._get(f"/organizations/{_part(org_id)}/memberships", query, missing=True)
+        return None if found is None else _members(_objects(found), org_id, user_ids)
+
+    # --- the rest ----------------------------------------------------------------------------------------------------
+
+    async def revoke_session(self, session_id: str) -> bool:
+        """End a session; False where there is none."""
+        return await self._ask("POST", f"/sessions/{_part(session_id)}/revoke", missing=True) is not None
+
+    async def keys(self) -> bytes:
+        """Give the instance's key set, which says whose secret key this is."""
+        return orjson.dumps(_as_object(await self._get("/jwks"), "/jwks"))
+
+    # --- asking ------------------------------------------------------------------------------------------------------
+
+    async def _get(self, path: str, query: Query = (), *, missing: bool = False) -> Any:
+        return await self._ask("GET", path, query, missing=missing)
+
+    async def _ask(self, method: str, path: str, query: Query = (), *, missing: bool = False) -> Any:
+        """Ask until there is an answer: the parsed body, or None for a 404 where something may be missing."""
+        failed = refused = 0
+        while True:
+            await self._pace()
+            try:
+                status, fields, body = await self._send(method, path, query)
+                if status == 429:
+                    refused += 1
+                    self._hold(path, fields.get("Retry-After"), last=refused > self._patience.refusals)
+                    continue
+                if status < 500:
+                    return _read(path, status, body, missing=missing)
+                why = f"status {status}"
+            # RuntimeError: a session that was closed under our hands.
+            except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
+                why = cause_of(error)
+            failed += 1
+            if failed >= self._patience.attempts:
+                raise ClerkApiDown(detail=f"{path}: {why}")
+            pause_s = self._patience.first_pause_s * 2 ** (failed - 1)
+            await self._sleep(pause_s * (1 - self._rng() / 2))
+
+    async def _pace(self) -> None:
+        """Wait for this request's turn: one after the other, an interval apart, whoever asks."""
+        while True:
+            now = self._now()
+            if now >= self._next_at:
+                self._next_at = now + self._interval_s
+                return
+            await self._sleep(self._next_at - now)
+
+    def _hold(self, path: str, after: str | None, *, last: bool) -> None:
+        """Let nobody ask before Clerk wants to hear again (RFC 9110 §10.2.3; Clerk sends seconds)."""
+        wait_s = float(after) if after is not None and after.isdecimal() and len(after) < 7 else 1.0
+        if last or wait_s > self._patience.longest_wait_s:
+            raise ClerkApiDown(detail=f"{path}: status 429, and to wait {wait_s:g} s")
+        self._next_at = max(self._next_at, self._now() + wait_s * (1 + self._rng() / 10))
+
+    async def _send(self, method: str, path: str, query: Query) -> tuple[int, Mapping[str, str], bytes]:
+        patience = self._patience
+        asked = self._session.request(
+            method,
+            self._url + path,
+            params=list(query),
+            headers={
+                "Authorization": f"Bearer {self._key}",
+                "Clerk-API-Version": API_VERSION,
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+            },
+            allow_redirects=False,  # the key goes to the configured address or nowhere
+            timeout=aiohttp.ClientTimeout(total=patience.total_s, sock_connect=patience.connect_s),
+        )
+        async with asked as answer:
+            body = bytearray()
+            async for chunk in answer.content.iter_any():
+                body += chunk
+                if len(body) > patience.answer_bytes:
+                    raise ValueError(f"too large: more than {patience.answer_bytes} bytes")
+            return answer.status, answer.headers, bytes(body)
+
+
+def open_session() -> aiohttp.ClientSession:
+    """Make a session as Clerk is asked with: without cookies, without proxies from the environment."""
+    return aiohttp.ClientSession(trust_env=False, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
+
+
+def _read(path: str, status: int, body: bytes, *, missing: bool) -> Any:
+    """Read an answer that is not to be asked for again."""
+    # Only where Clerk itself says so: what stands at a wrong address knows of nobody, and who is missing is erased.
+    if status == 404 and missing and (_code(body) or "").endswith("not_found"):
+        return None
+    if status in (401, 403):
+        raise ClerkApiRefused(_code(body), detail=f"{path}: status {status}, {_code(body) or 'without a reason'}")
+    if status != 200:
+        raise ClerkApiDown(detail=f"{path}: status {status}, {_code(body) or 'not in the words of Clerk'}")
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise ClerkApiDown(detail=f"{path}: what came is not JSON") from None
+
+
+def _code(body: bytes) -> str | None:
+    """Give Clerk's word for what is wrong; None where Clerk did not say it, but somebody in between."""
+    try:
+        first = orjson.loads(body)["errors"][0]["code"]
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        return None
+    return as_name(first)
+
+
+def _page(offset: int, limit: int) -> list[tuple[str, str]]:
+    # By creation, oldest first: who is created meanwhile comes at the end and moves nobody.
+    return [("order_by", "+created_at"), ("limit", str(limit)), ("offset", str(offset))]
+
+
+def _many(name: str, values: Sequence[str]) -> list[tuple[str, str]]:
+    return [(name, value) for value in values]
+
+
+def _part(name: str) -> str:
+    """Put an id into a path. Whatever it holds, it stays one segment."""
+    if name in ("", ".", ".."):
+        raise ClerkApiDown(detail="an id that is none was asked for")
+    return quote(name, safe="")
+
+
+def _as_object(value: Any, path: str) -> Object:
+    if not isinstance(value, dict):
+        raise ClerkApiDown(detail=f"{path}: gave no object")
+    return value
+
+
+def _members(found: list[Object], org_id: str, user_ids: Sequence[str]) -> list[Object]:
+    for each in found:
+        user_id = member(each, "public_user_data").get("user_id")
+        if member(each, "organization").get("id") != org_id or (user_ids and user_id not in user_ids):
+            raise ClerkApiDown(detail=f"{org_id}: gave memberships that were not asked for")
+    return found
+
+
+def _object(value: Any, wanted: str) -> Object | None:
+    if value is None:
+        return None
+    found = _as_object(value, wanted)
+    if found.get("id") != wanted:
+        raise ClerkApiDown(detail=f"{wanted}: gave another object")
+    return found
+
+
+def _objects(value: Any) -> list[Object]:
+    """Take a list: users come bare, the rest as `data` (Clerk's OpenAPI description, `User.List`)."""
+    found = value.get("data") if isinstance(value, dict) else value
+    if not isinstance(found, list):
+        raise ClerkApiDown(detail="gave no list")
+    for each in found:
+        if not isinstance(each, dict) or as_name(each.get("id")) is None:
+            raise ClerkApiDown(detail="gave a list of something else")
+    return found

@@ -1,0 +1,246 @@
+"""Deliver what the store has waiting, a few at a time to each upstream, so that none waits for another.
+
+What is due, in which order, is the store's; what an answer means is `core/delivery`'s; how it is sent is `sender`'s.
+One task talks to the store, with many outcomes and claims in one commit; attempts have tasks of their own.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final
+
+from gateway.core.delivery import DEAD, DONE, ERASED, WAITING, Answer, Subscription, Verdict, is_away, is_wanted, judge
+from gateway.errors import StoreDown
+from gateway.net.sender import Sender
+from gateway.net.tls import Contexts
+from gateway.store.base import CLAIMED_BYTES, Claimed, Settled
+from gateway.store.sql import OnEvent, SqlStore
+
+AT_ONCE: Final = 8  # attempts at one upstream
+HELD: Final = 64  # claimed for one upstream, so that one commit does for many
+BEGIN_WITHIN_S: Final = 40.0  # of a lease of 60 s: an attempt, 15 s, is over before another process may make it too
+TURN_S: Final = 0.02  # between two commits: webhooks that come in need the writer as well
+LOOK_S: Final = 2.0  # between two looks for what has become due, or was stored by another process
+DOWN_S: Final = 0.5  # between two looks at a store that is down: it says so at once
+EXPIRE_S: Final = 3600.0
+FAREWELL_S: Final = 2.0  # for what is under way when stopping
+TOLD: Final = {WAITING: ("delivery_failed", "warning"), DEAD: ("delivery_dead", "error"), DONE: ("delivered", "debug")}
+
+
+class Outlet:
+    """What is claimed for one upstream, and how that fares."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self.subscription = subscription
+        self.queue: deque[tuple[Claimed, float]] = deque()  # and until when each may be begun
+        self.live = 0  # attempts under way
+        self.was_away = True  # for all that is known at the start
+        self.is_back = False  # and what waits for that has yet to be told
+
+    @property
+    def room(self) -> int:
+        """How many more may be claimed; none while much is held, for a claim may bring as much again."""
+        held = sum(len(claimed.payload or b"") for claimed, _ in self.queue)
+        return HELD - len(self.queue) - self.live if held < CLAIMED_BYTES else 0
+
+    def note(self, answer: Answer) -> None:
+        """Keep whether somebody is there."""
+        if is_away(answer.status):
+            self.was_away = True
+        elif self.was_away:
+            self.was_away, self.is_back = False, True
+
+
+class Deliveries:
+    """`use` what is subscribed to, `start` it, `close` it. `now` in Unix seconds, `rng` gives 0 to 1."""
+
+    def __init__(
+        self, store: SqlStore, contexts: Contexts, *, on_event: OnEvent, now: Callable[[], float],
+        rng: Callable[[], float],
+    ) -> None:  # fmt: skip
+        self._store, self._on_event, self._now, self._rng = store, on_event, now, rng
+        self._sender = Sender(contexts, now=now)
+        self._outlets: dict[str, Outlet] = {}
+        self._under_way: dict[asyncio.Task[None], Claimed] = {}
+        self._settled: list[Settled] = []
+        self._given_back: list[Claimed] = []
+        self._news, self._stopping = asyncio.Event(), asyncio.Event()
+        self._expired_at = now()  # not at once: a configuration that lacks an upstream may be a mistake of the moment
+        self._running: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        self._running = asyncio.get_running_loop().create_task(self._run())
+
+    def use(self, subscriptions: Iterable[Subscription]) -> None:
+        """Deliver to these from now on; what is under way to others comes to its end."""
+        before, self._outlets = self._outlets, {}
+        for subscription in subscriptions:
+            outlet = before.pop(subscription.name, None) or Outlet(subscription)
+            outlet.subscription = subscription
+            self._outlets[subscription.name] = outlet
+        for outlet in before.values():
+            self._give_back(outlet)
+        self.wake()
+
+    def stored(self, kind: str) -> None:
+        """Take it that an event of this type has just been stored."""
+        if any(is_wanted(outlet.subscription.events, kind) for outlet in self._outlets.values()):
+            self.wake()
+
+    def wake(self) -> None:
+        """Look at once whether something is due."""
+        self._news.set()
+
+    async def close(self) -> None:
+        """Let what is under way finish, for a moment, and leave the rest to the next start."""
+        self._stopping.set()
+        self.use(())
+        if self._running is not None:
+            # Not in the midst of a commit: what it claims has to be given back.
+            await asyncio.wait((self._running,), timeout=FAREWELL_S)
+            self._running.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._running
+        tasks = dict(self._under_way)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=FAREWELL_S)
+            self._given_back += [tasks[task] for task in late]
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        with suppress(StoreDown):
+            if self._settled or self._given_back:
+                await self._turn(room={})
+        await self._sender.close()
+
+    def _give_back(self, outlet: Outlet) -> None:
+        self._given_back += [claimed for claimed, _ in outlet.queue]
+        outlet.queue.clear()
+
+    # --- with the store ----------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self._work()
+            except StoreDown:
+                await _within(DOWN_S, self._stopping)  # outcomes are kept meanwhile
+            except Exception as error:  # a fault of our own must not end deliveries for good
+                self._on_event("deliveries_failed", level="error", exc_info=error)
+                await _within(LOOK_S, self._stopping)
+
+    async def _work(self) -> None:
+        """Take a turn if there is something to write or to claim, then wait for news."""
+        await self._expire()
+        if self._news.is_set() or await self._is_due():
+            self._news.clear()
+            room = {name: outlet.room for name, outlet in self._outlets.items() if outlet.room}
+            try:
+                claims = await self._turn(room=room)
+            except BaseException:
+                self.wake()
+                raise
+            self._take(claims)
+            await asyncio.sleep(TURN_S)
+        if not self._stopping.is_set():
+            await _within(LOOK_S if self._outlets else EXPIRE_S, self._news)
+
+    async def _turn(self, *, room: Mapping[str, int]) -> list[Claimed]:
+        """Write down what became of attempts, and claim more, in one commit."""
+        now, outlets = int(self._now() * 1000), dict(self._outlets)
+        settled, given_back = tuple(self._settled), tuple(self._given_back)
+        revived = [name for name, outlet in outlets.items() if outlet.is_back]
+        claims = await self._store.write(
+            lambda database: database.deliveries.turn(
+                settled, given_back=given_back, revived=revived, room=room, now=now
+            )
+        )
+        del self._settled[: len(settled)], self._given_back[: len(given_back)]
+        for name in revived:
+            outlets[name].is_back = False
+        return claims
+
+    async def _is_due(self) -> bool:
+        names = [name for name, outlet in self._outlets.items() if outlet.room]
+        now = int(self._now() * 1000)
+        return bool(names) and await self._store.read(lambda database: database.deliveries.is_due(names, now=now))
+
+    async def _expire(self) -> None:
+        """Give up, every hour, what has been due for days at upstreams nobody knows any more."""
+        if self._now() - self._expired_at < EXPIRE_S:
+            return
+        names, now, expired = tuple(self._outlets), int(self._now() * 1000), 0
+        while some := await self._store.write(lambda database: database.deliveries.expire(names, now=now)):
+            expired += some
+        self._expired_at = self._now()
+        if expired:
+            why = "what they were for has not been configured for days"
+            self._on_event("deliveries_expired", level="warning", count=expired, why=why)
+
+    # --- with upstreams ----------------------------------------------------------------------------------------------
+
+    def _take(self, claims: Iterable[Claimed]) -> None:
+        before = self._now() + BEGIN_WITHIN_S
+        for claimed in claims:
+            outlet = self._outlets.get(claimed.upstream)
+            if outlet is None:  # a reload has come between
+                self._given_back.append(claimed)
+            elif claimed.payload is None:
+                self._settle(Settled(claimed, ERASED, int(self._now() * 1000), claimed.attempts))
+            else:
+                outlet.queue.append((claimed, before))
+        for outlet in self._outlets.values():
+            self._begin(outlet)
+
+    def _begin(self, outlet: Outlet) -> None:
+        """Begin as many attempts as may be under way at once."""
+        while outlet.queue and outlet.live < AT_ONCE:
+            claimed, before = outlet.queue.popleft()
+            if self._now() > before:
+                self._given_back.append(claimed)
+                self.wake()
+                continue
+            outlet.live += 1
+            task = asyncio.get_running_loop().create_task(self._attempt(outlet, claimed))
+            self._under_way[task] = claimed
+            task.add_done_callback(partial(self._ended, outlet))
+
+    def _ended(self, outlet: Outlet, task: "asyncio.Task[None]") -> None:
+        del self._under_way[task]
+        outlet.live -= 1
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_event("deliveries_failed", level="error", exc_info=error)  # its lease runs out
+        self._begin(outlet)
+
+    async def _attempt(self, outlet: Outlet, claimed: Claimed) -> None:
+        """Attempt a delivery and keep what became of it."""
+        assert claimed.payload is not None
+        answer = await self._sender.send(outlet.subscription, claimed.svix_id, claimed.payload)
+        outlet.note(answer)
+        at, made = self._now(), claimed.attempts + 1
+        verdict = judge(answer, made=made, now=at, rng=self._rng)
+        due_at = int((at + verdict.pause_s) * 1000) if verdict.state == WAITING else None
+        self._tell(claimed, answer, verdict, made=made)
+        self._settle(Settled(claimed, verdict.state, int(at * 1000), made, due_at, answer.status, answer.error))
+
+    def _settle(self, settled: Settled) -> None:
+        self._settled.append(settled)
+        self.wake()
+
+    def _tell(self, claimed: Claimed, answer: Answer, verdict: Verdict, *, made: int) -> None:
+        event, level = TOLD[verdict.state]
+        again = round(verdict.pause_s) if verdict.state == WAITING else None
+        fields: dict[str, Any] = {
+            "upstream": claimed.upstream, "svix_id": claimed.svix_id, "type": claimed.type, "attempt": made,
+            "status": answer.status, "error": answer.error, "again_in_s": again,
+        }  # fmt: skip
+        self._on_event(event, level=level, **{name: value for name, value in fields.items() if value is not None})
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    """Wait so long, unless this happens before."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)

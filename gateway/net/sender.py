@@ -1,0 +1,107 @@
+"""One attempt of a delivery over HTTP: signed, sent, answered or not. When and how often is `delivery`'s."""
+
+import asyncio
+import io
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+import aiohttp
+from yarl import URL
+
+from gateway.core.delivery import Answer, Subscription, sign
+from gateway.core.model import Endpoint
+from gateway.net.tls import Contexts, reason_of
+
+ANSWER_S: Final = 15.0  # CONTRACT §7, as Svix
+READ_BYTES: Final = 4096  # of an answer, whose status says it all; the connection of a longer one is not used again
+READ_S: Final = 1.0
+KEEPALIVE_S: Final = 4.0  # Node closes at 5 s
+LARGE: Final = 2**20  # bytes; beyond, aiohttp wants them as a file
+FIELDS: Final = (("Content-Type", "application/json"), ("User-Agent", "clerk-gateway"), ("Accept", "*/*"))
+UNREACHED: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)  # nothing was sent yet
+
+
+class Sender:
+    """Sends with connections of its own, a reused one where there is one; `now` in Unix seconds."""
+
+    def __init__(self, contexts: Contexts, *, now: Callable[[], float]) -> None:
+        self._contexts, self._now = contexts, now
+        self._session: aiohttp.ClientSession | None = None
+        self._turn = 0  # endpoints take turns
+
+    async def send(self, subscription: Subscription, svix_id: str, body: bytes) -> Answer:
+        """Make one attempt; say how it was answered."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await self._send(subscription, svix_id, body)
+        except TimeoutError as error:
+            unreached = isinstance(error, aiohttp.ConnectionTimeoutError)
+            return Answer(None, "cannot be connected to in time" if unreached else f"no answer within {ANSWER_S:g} s")
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a name that cannot be one
+            return Answer(None, _described(error))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def _send(self, subscription: Subscription, svix_id: str, body: bytes) -> Answer:
+        endpoints = [end for end in subscription.upstream.endpoints if end.weight]
+        self._turn += 1
+        first = self._turn % len(endpoints)
+        *others, last = endpoints[first:] + endpoints[:first]
+        for endpoint in others:
+            with suppress(*UNREACHED):
+                return await self._send_to(endpoint, subscription, svix_id, body)
+        return await self._send_to(last, subscription, svix_id, body)
+
+    async def _send_to(self, endpoint: Endpoint, subscription: Subscription, svix_id: str, body: bytes) -> Answer:
+        try:
+            return await self._post(endpoint, subscription, svix_id, body)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            # An upstream may end a connection just as it is used again. Whether it got the event nobody can say, and
+            # once more is what at-least-once allows.
+            return await self._post(endpoint, subscription, svix_id, body)
+
+    async def _post(self, endpoint: Endpoint, subscription: Subscription, svix_id: str, body: bytes) -> Answer:
+        upstream = subscription.upstream
+        scheme, more = "http", dict[str, Any]()
+        if endpoint.tls:
+            scheme, tls = "https", upstream.tls
+            more = {"ssl": self._contexts.client(tls).context, "server_hostname": tls.server_name}
+        url = URL(f"{scheme}://{endpoint.authority.decode()}{subscription.path}", encoded=True)
+        fields = (*FIELDS, *sign(subscription.key, svix_id, body, now=self._now()))
+        async with self._opened().post(
+            url, data=body if len(body) <= LARGE else io.BytesIO(body), headers=fields, allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=upstream.connect_s), **more,
+        ) as response:  # fmt: skip
+            with suppress(TimeoutError, aiohttp.ClientError, asyncio.IncompleteReadError):
+                async with asyncio.timeout(READ_S):
+                    await response.content.readexactly(READ_BYTES)
+            return Answer(response.status, retry_after=response.headers.get("Retry-After"))
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
+                cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False,
+                skip_auto_headers=("Accept-Encoding",),
+            )  # fmt: skip
+        return self._session
+
+
+def _described(error: Exception) -> str:
+    """Say in words what went wrong, for the log and for whoever looks at the delivery."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        said = f"its certificate is not accepted: {error.certificate_error}"
+    elif isinstance(error, aiohttp.ClientConnectorError):
+        said = f"cannot be connected to: {reason_of(error.os_error)}"
+    elif isinstance(error, aiohttp.ServerDisconnectedError):
+        said = "ended the connection without an answer"
+    else:
+        said = reason_of(error) if isinstance(error, OSError) else type(error).__name__
+    # It is stored: what no database takes would keep everything else from being written down, too.
+    return "".join(char for char in said if char.isprintable())[:200]

@@ -1,0 +1,36 @@
+import pytest
+
+from gateway.core.model import BackendAddress
+from gateway.net.clerk_access import ClerkAccess
+from tests.fakes.clerk_api import FakeBackendApi, World
+
+
+async def test_nobody_is_asked_without_a_key() -> None:
+    access = ClerkAccess(lambda: None)
+    assert access.get() is None
+    await access.close()
+
+
+async def test_the_client_is_the_same_until_the_configuration_changes() -> None:
+    world = World()
+    world.add_user("user_1")
+    async with FakeBackendApi(world) as clerk:
+        address = BackendAddress(clerk.url, "sk_live_wrongwrong")
+        access = ClerkAccess(lambda: address)
+        first = access.get()
+        assert first is not None
+        assert access.get() is first
+        address = BackendAddress(clerk.url, clerk.secret_key)
+        second = access.get()
+        assert second is not None
+        assert second is not first
+        assert await second.count_users() == 1
+        await access.close()
+        assert clerk.secret_key not in repr(address)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_closing_what_nobody_asked_with(count: int) -> None:
+    access = ClerkAccess(lambda: BackendAddress("https://api.example.com", "sk_live_abcdefgh"))
+    for _ in range(count):
+        await access.close()
