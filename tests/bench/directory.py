@@ -80,7 +80,8 @@ def backfill(stage: Stage, proxy: str) -> Sample:
         return Sample(_synced_s(stage, MANY))
     stage.notes[f"backfill: {stage.users:,} users, extrapolated to {MANY:,} (--users {MANY})"] = None
     one = _synced_s(stage, 1)
-    return Sample(one + (_synced_s(stage, stage.users) - one) * (MANY - 1) / (stage.users - 1))
+    more = max(0.0, _synced_s(stage, stage.users) - one)  # of a few users it may be lost in the noise
+    return Sample(one + more * (MANY - 1) / (stage.users - 1))
 
 
 def _synced_s(stage: Stage, users: int) -> float:
