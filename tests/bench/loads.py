@@ -106,7 +106,8 @@ def load(request: Request, port: int, *, seconds: float, folder: Path) -> Answer
     """
     script = folder / "wrk.lua"
     script.write_text(request.script())
-    command = [find_program("wrk") or "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{LONGEST_S}s", "-s", str(script)]
+    limits = (f"-c{CONNECTIONS}", f"-d{LONGEST_S}s", "--timeout", f"{ANSWER_S}s")
+    command = [find_program("wrk") or "wrk", "-t1", *limits, "-s", str(script)]
     began = time.monotonic()
     with subprocess.Popen(
         [*command, f"http://127.0.0.1:{port}{request.target}"],
