@@ -24,6 +24,7 @@ ANSWER_S: Final = 10.0  # Svix waits 15 s for its answer
 LOOK_S: Final = 10.0  # between two looks at a database that works,
 RETRY_S: Final = 1.0  # and at one that does not
 FORGET_S: Final = 3600.0
+DOWN: Final = "requests go on with what their tokens say, webhooks are answered with 503"
 
 T = TypeVar("T")
 
@@ -210,5 +211,5 @@ class SqlStore:
         if down is None and not self._up:
             self._on_event("store_up")
         elif down is not None and self._up is not False:
-            self._on_event("store_down", level="error", detail=down.detail, effect="webhooks are answered with 503")
+            self._on_event("store_down", level="error", key="store.url", detail=down.detail, effect=DOWN)
         self._up = down is None
