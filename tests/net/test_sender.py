@@ -168,9 +168,7 @@ async def test_an_answer_that_begins_in_time_is_one_however_long_it_goes_on(
         assert await sender.send(at(upstream.port), "msg_1", BODY) == Answer(200)
 
 
-async def test_a_name_that_leads_to_link_local_is_not_followed(
-    sender: Sender, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_name_that_leads_to_link_local_is_not_followed(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
     async def resolve(*_: Any, **__: Any) -> list[dict[str, Any]]:
         return [{"hostname": "hook", "host": "169.254.169.254", "port": 80, "family": socket.AF_INET,
                  "proto": 0, "flags": 0}]  # fmt: skip
