@@ -20,7 +20,9 @@ from gateway.store.sql import OnEvent, SqlStore
 
 AT_ONCE: Final = 8  # attempts at one upstream
 HELD: Final = 64  # claimed for one upstream, so that one commit does for many
-BEGIN_WITHIN_S: Final = 40.0  # of a lease of 60 s: an attempt, 15 s, is over before another process may make it too
+LEFT_S: Final = (
+    20.0  # of a lease when an attempt begins: it is over, after 15 s, before another process may make it too
+)
 TURN_S: Final = 0.02  # between two commits: webhooks that come in need the writer as well
 LOOK_S: Final = 2.0  # between two looks for what has become due, or was stored by another process
 DOWN_S: Final = 0.5  # between two looks at a store that is down: it says so at once
@@ -67,7 +69,10 @@ class Deliveries:
         self._settled: list[Settled] = []
         self._given_back: list[Claimed] = []
         self._news, self._stopping = asyncio.Event(), asyncio.Event()
-        self._expired_at = now()  # not at once: a configuration that lacks an upstream may be a mistake of the moment
+        self._expired = 0  # since it was told last
+        self._looked_after_at = (
+            now()
+        )  # not at once: a configuration that lacks an upstream may be a mistake of the moment
         self._running: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -134,7 +139,6 @@ class Deliveries:
 
     async def _work(self) -> None:
         """Take a turn if there is something to write or to claim, then wait for news."""
-        await self._expire()
         if self._news.is_set() or await self._is_due():
             self._news.clear()
             room = {name: outlet.room for name, outlet in self._outlets.items() if outlet.room}
@@ -145,6 +149,7 @@ class Deliveries:
                 raise
             self._take(claims)
             await asyncio.sleep(TURN_S)
+        await self._look_after()
         if not self._stopping.is_set():
             await _within(LOOK_S if self._outlets else EXPIRE_S, self._news)
 
@@ -168,22 +173,27 @@ class Deliveries:
         now = int(self._now() * 1000)
         return bool(names) and await self._store.read(lambda database: database.deliveries.is_due(names, now=now))
 
-    async def _expire(self) -> None:
-        """Give up, every hour, what has been due for days at upstreams nobody knows any more."""
-        if self._now() - self._expired_at < EXPIRE_S:
+    async def _look_after(self) -> None:
+        """Every hour, and when the clock was put back: find what was left behind, give up what nobody wants."""
+        # When stopping nothing is served any more, and that is no reason.
+        if abs(self._now() - self._looked_after_at) < EXPIRE_S or self._stopping.is_set():
             return
-        names, now, expired = tuple(self._outlets), int(self._now() * 1000), 0
-        while some := await self._store.write(lambda database: database.deliveries.expire(names, now=now)):
-            expired += some
-        self._expired_at = self._now()
-        if expired:
+        names, now = tuple(self._outlets), int(self._now() * 1000)
+        await self._store.write(lambda database: database.deliveries.set_right(now=now))
+        expired = await self._store.write(lambda database: database.deliveries.expire(names, now=now))
+        if expired:  # some at a time: what others get must not wait for it
+            self._expired += expired
+            self.wake()
+            return
+        self._looked_after_at = self._now()
+        if self._expired:
             why = "what they were for has not been configured for days"
-            self._on_event("deliveries_expired", level="warning", count=expired, why=why)
+            self._on_event("deliveries_expired", level="warning", count=self._expired, why=why)
+            self._expired = 0
 
     # --- with upstreams ----------------------------------------------------------------------------------------------
 
     def _take(self, claims: Iterable[Claimed]) -> None:
-        before = self._now() + BEGIN_WITHIN_S
         for claimed in claims:
             outlet = self._outlets.get(claimed.upstream)
             if outlet is None:  # a reload has come between
@@ -191,7 +201,8 @@ class Deliveries:
             elif claimed.payload is None:
                 self._settle(Settled(claimed, ERASED, int(self._now() * 1000), claimed.attempts))
             else:
-                outlet.queue.append((claimed, before))
+                # Counted from when it was claimed: the commit may have taken its time.
+                outlet.queue.append((claimed, claimed.until / 1000 - LEFT_S))
         for outlet in self._outlets.values():
             self._begin(outlet)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -11,6 +12,7 @@ from yarl import URL
 
 from gateway.core.delivery import Answer, Subscription, sign
 from gateway.core.model import Endpoint
+from gateway.net.pool import is_link_local
 from gateway.net.tls import Contexts, reason_of
 
 ANSWER_S: Final = 15.0  # CONTRACT §7, as Svix
@@ -34,19 +36,22 @@ class Sender:
         """Make one attempt; say how it was answered."""
         try:
             async with asyncio.timeout(ANSWER_S):
-                return await self._send(subscription, svix_id, body)
+                response = await self._send(subscription, svix_id, body)
         except TimeoutError as error:
             unreached = isinstance(error, aiohttp.ConnectionTimeoutError)
             return Answer(None, "cannot be connected to in time" if unreached else f"no answer within {ANSWER_S:g} s")
         except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a name that cannot be one
             return Answer(None, _described(error))
+        # Its status came in time; however long it goes on, it is an answer.
+        await _finish(response)
+        return Answer(response.status, retry_after=response.headers.get("Retry-After"))
 
     async def close(self) -> None:
         """Close every connection."""
         if self._session is not None:
             await self._session.close()
 
-    async def _send(self, subscription: Subscription, svix_id: str, body: bytes) -> Answer:
+    async def _send(self, subscription: Subscription, svix_id: str, body: bytes) -> aiohttp.ClientResponse:
         endpoints = [end for end in subscription.upstream.endpoints if end.weight]
         self._turn += 1
         first = self._turn % len(endpoints)
@@ -56,7 +61,9 @@ class Sender:
                 return await self._send_to(endpoint, subscription, svix_id, body)
         return await self._send_to(last, subscription, svix_id, body)
 
-    async def _send_to(self, endpoint: Endpoint, subscription: Subscription, svix_id: str, body: bytes) -> Answer:
+    async def _send_to(
+        self, endpoint: Endpoint, subscription: Subscription, svix_id: str, body: bytes
+    ) -> aiohttp.ClientResponse:
         try:
             return await self._post(endpoint, subscription, svix_id, body)
         except aiohttp.ClientConnectorError:
@@ -66,7 +73,9 @@ class Sender:
             # once more is what at-least-once allows.
             return await self._post(endpoint, subscription, svix_id, body)
 
-    async def _post(self, endpoint: Endpoint, subscription: Subscription, svix_id: str, body: bytes) -> Answer:
+    async def _post(
+        self, endpoint: Endpoint, subscription: Subscription, svix_id: str, body: bytes
+    ) -> aiohttp.ClientResponse:
         upstream = subscription.upstream
         scheme, more = "http", dict[str, Any]()
         if endpoint.tls:
@@ -74,23 +83,34 @@ class Sender:
             more = {"ssl": self._contexts.client(tls).context, "server_hostname": tls.server_name}
         url = URL(f"{scheme}://{endpoint.authority.decode()}{subscription.path}", encoded=True)
         fields = (*FIELDS, *sign(subscription.key, svix_id, body, now=self._now()))
-        async with self._opened().post(
+        return await self._opened().post(
             url, data=body if len(body) <= LARGE else io.BytesIO(body), headers=fields, allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=upstream.connect_s), **more,
-        ) as response:  # fmt: skip
-            with suppress(TimeoutError, aiohttp.ClientError, asyncio.IncompleteReadError):
-                async with asyncio.timeout(READ_S):
-                    await response.content.readexactly(READ_BYTES)
-            return Answer(response.status, retry_after=response.headers.get("Retry-After"))
+        )  # fmt: skip
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, socket_factory=_socket),
                 cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False,
                 skip_auto_headers=("Accept-Encoding",),
             )  # fmt: skip
         return self._session
+
+
+async def _finish(response: aiohttp.ClientResponse) -> None:
+    """Read what is little, so that the connection can be used again; end the connection of what is more."""
+    with suppress(TimeoutError, aiohttp.ClientError, OSError, asyncio.IncompleteReadError):
+        async with asyncio.timeout(READ_S), response:
+            await response.content.readexactly(READ_BYTES)
+
+
+def _socket(where: aiohttp.AddrInfoType) -> socket.socket:
+    """Give a socket to connect to this address with; as in `pool`, no name may lead to what is link-local."""
+    family, kind, protocol, _, address = where
+    if is_link_local(str(address[0])):
+        raise OSError("it is link-local")
+    return socket.socket(family, kind, protocol)
 
 
 def _described(error: Exception) -> str:

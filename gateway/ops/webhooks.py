@@ -133,6 +133,9 @@ def _done(path: str | None, environ: Environ, work: "Callable[[Config, Database]
     try:
         with _opened(config) as database:
             work(config, database)
+    except UnicodeEncodeError:  # bytes of the command line that are no text: no database takes them
+        write("what is asked for is not UTF-8, so there is no such webhook")
+        return FAILED
     except StoreDown as down:
         write(f"{config.store}: {down.detail}")
         return FAILED

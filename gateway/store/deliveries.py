@@ -93,7 +93,8 @@ _PROMOTE: Final = (
             OTHER.c.due_at.is_not(None),
         ),
     )
-    .values(due_at=D.c.since)
+    # Not later than now: it may have been stored while the clock was wrong.
+    .values(due_at=case((D.c.since > bindparam("now"), bindparam("now")), else_=D.c.since))
 )  # fmt: skip
 _DUE: Final = and_(waiting(D), D.c.due_at <= bindparam("now"), D.c.claimed_until <= bindparam("now"))
 _FIND: Final = (
@@ -128,6 +129,19 @@ _REVIVE: Final = (
         (bindparam("now", type_=BigInteger) - D.c.last_at) * FEW_SHARE >= D.c.due_at - D.c.last_at,
     )
     .values(due_at=bindparam("now"))
+)  # fmt: skip
+# What began, was attempted or was claimed later than now is of a time when the clock was wrong.
+_SET_RIGHT: Final = (
+    update(D)
+    .where(
+        waiting(D), D.c.due_at.is_not(None),
+        or_(D.c.since > bindparam("far"), D.c.last_at > bindparam("far"), D.c.claimed_until > bindparam("far")),
+    )
+    .values(
+        due_at=bindparam("now"),
+        since=case((D.c.since > bindparam("now"), bindparam("now")), else_=D.c.since),
+        claimed_until=case((D.c.claimed_until > bindparam("far"), 0), else_=D.c.claimed_until),
+    )
 )  # fmt: skip
 
 
@@ -165,7 +179,7 @@ class DeliveryTables:
 
         def write(connection: Connection) -> list[Claimed]:
             next_change(connection, 0)
-            _settle(connection, settled)
+            _settle(connection, settled, now=now)
             if given_back:
                 connection.execute(_GIVE_BACK, [{"of": each.seq, "until": each.until} for each in given_back])
             for upstream in revived:
@@ -182,23 +196,36 @@ class DeliveryTables:
         asked = {"those": sorted(upstreams), "now": now}
         return bool(self._read(lambda connection: connection.execute(_IS_DUE, asked).scalar_one()))
 
+    def set_right(self, *, now: int) -> int:
+        """Let be due at once what a clock that has since been put back has left for later; say how many."""
+
+        def write(connection: Connection) -> int:
+            next_change(connection, 0)
+            # Another machine's clock may go a little before ours.
+            return connection.execute(_SET_RIGHT, {"now": now, "far": now + 2 * LEASE_MS}).rowcount
+
+        return int(self._write(write))
+
     def expire(self, served: Collection[str], *, now: int) -> int:
         """Give up some of what has been due for days at upstreams that are not among these; say how many."""
 
         def write(connection: Connection) -> int:
             next_change(connection, 0)
-            overdue = and_(waiting(D), D.c.due_at < now - LONGEST_WAIT_MS, D.c.upstream.not_in(sorted(served)))
-            query = select(D.c.seq, D.c.upstream, D.c.lane).where(overdue).limit(EXPIRE_AT_ONCE)
-            rows = connection.execute(query).all()
+            before = now - LONGEST_WAIT_MS
+            # With what has waited behind it as long: one by one, a long lane would take as many commits.
+            in_lane = and_(D.c.upstream == OTHER.c.upstream, D.c.lane == OTHER.c.lane, waiting(D), D.c.since < before)
+            overdue = and_(waiting(OTHER), OTHER.c.due_at < before, OTHER.c.upstream.not_in(sorted(served)))
+            query = select(D.c.seq, D.c.upstream, D.c.lane).select_from(OTHER.join(D, in_lane)).where(overdue)
+            rows = connection.execute(query.limit(EXPIRE_AT_ONCE)).all()
             given_up = {"state": DEAD, "due_at": None, "last_error": NOBODY}
             connection.execute(update(D).where(D.c.seq.in_([row.seq for row in rows])).values(given_up))
-            _promote(connection, ((row.upstream, row.lane) for row in rows))
+            _promote(connection, ((row.upstream, row.lane) for row in rows), now=now)
             return len(rows)
 
         return int(self._write(write))
 
 
-def _settle(connection: Connection, settled: Sequence[Settled]) -> None:
+def _settle(connection: Connection, settled: Sequence[Settled], *, now: int) -> None:
     if not settled:
         return
     values = [
@@ -207,12 +234,13 @@ def _settle(connection: Connection, settled: Sequence[Settled]) -> None:
         for each in settled
     ]  # fmt: skip
     connection.execute(_SETTLE, values)
-    _promote(connection, ((each.claimed.upstream, each.claimed.lane) for each in settled if each.state != WAITING))
+    over = ((each.claimed.upstream, each.claimed.lane) for each in settled if each.state != WAITING)
+    _promote(connection, over, now=now)
 
 
-def _promote(connection: Connection, lanes: Iterable[tuple[str, str]]) -> None:
+def _promote(connection: Connection, lanes: Iterable[tuple[str, str]], *, now: int) -> None:
     """Let the next one of these lanes be due, where none is."""
-    values = [{"to": upstream, "in_lane": lane} for upstream, lane in dict.fromkeys(lanes)]
+    values = [{"to": upstream, "in_lane": lane, "now": now} for upstream, lane in dict.fromkeys(lanes)]
     if values:
         connection.execute(_PROMOTE, values)
 

@@ -81,6 +81,15 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
             issued_until BIGINT NOT NULL, void_at BIGINT NOT NULL)""",
         "CREATE INDEX gateway_revocations_void ON gateway_revocations (void_at)",
     ),
+    (
+        # Also by `seq`, in which order they are claimed: else PostgreSQL sorts all that are due, each time.
+        """CREATE INDEX gateway_deliveries_next ON gateway_deliveries (upstream, due_at, seq)
+            WHERE state = 'waiting' AND due_at IS NOT NULL""",
+        # Whether one is due in a lane, be it long, or one of many.
+        """CREATE INDEX gateway_deliveries_first ON gateway_deliveries (upstream, lane)
+            WHERE state = 'waiting' AND due_at IS NOT NULL""",
+        "DROP INDEX gateway_deliveries_due",
+    ),
 )
 LATEST: Final = len(STEPS)
 

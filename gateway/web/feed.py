@@ -4,8 +4,9 @@ import asyncio
 from contextlib import suppress
 from typing import Final
 
+from gateway.core.directory import User
 from gateway.errors import StoreDown
-from gateway.store.sql import SqlStore
+from gateway.store.sql import OnEvent, SqlStore
 from gateway.web.people import People
 
 LOOK_S: Final = 1.0
@@ -15,8 +16,8 @@ PAGE: Final = 5000
 class Feed:
     """Looks every `LOOK_S` at what has changed, and brings it to `people`; `start` it, `close` it."""
 
-    def __init__(self, store: SqlStore, people: People) -> None:
-        self._store, self._people = store, people
+    def __init__(self, store: SqlStore, people: People, *, on_event: OnEvent) -> None:
+        self._store, self._people, self._on_event = store, people, on_event
         self._seen: int | None = None  # the last change that was looked at
         self._looking: asyncio.Task[None] | None = None
 
@@ -33,8 +34,12 @@ class Feed:
 
     async def _look_on(self) -> None:
         while True:
-            with suppress(StoreDown):  # which the store tells itself
+            try:
                 await self.look()
+            except StoreDown:
+                pass  # the store says so itself
+            except Exception as error:  # a fault of our own must not end this for good
+                self._on_event("feed_failed", level="error", exc_info=error)
             await asyncio.sleep(LOOK_S)
 
     async def look(self) -> None:
@@ -50,6 +55,14 @@ class Feed:
     async def _take_page(self, since: int, last: int) -> int:
         page = await self._store.read(lambda database: database.directory.changed_users(since=since, limit=PAGE))
         for _, user_id, version in page:
-            if self._people.notice(user_id, version) and (user := await self._store.user(user_id)) is not None:
+            if self._people.notice(user_id, version) and (user := await self._read(user_id)) is not None:
                 self._people.take(user)
         return page[-1][0] if len(page) == PAGE else max(last, page[-1][0] if page else 0)
+
+    async def _read(self, user_id: str) -> User | None:
+        try:
+            return await self._store.user(user_id)
+        except StoreDown as down:
+            if down.is_fault:
+                raise
+            return None  # a row that nobody can read must not hide what changed behind it

@@ -127,7 +127,7 @@ class Records:
         return Kept(
             store,
             people,
-            Feed(store, people),
+            Feed(store, people, on_event=on_event),
             RevocationFeed(store, self.revocations, on_event=on_event),
             Deliveries(store, self._contexts, on_event=on_event, now=now, rng=spread),
             Reconciling(

@@ -14,7 +14,7 @@ from gateway.core.delivery import ATTEMPTS, DEAD, DONE, ERASED, PAUSES_S, WAITIN
 from gateway.core.model import Endpoint, Upstream
 from gateway.errors import StoreDown
 from gateway.net import delivery, sender
-from gateway.net.delivery import AT_ONCE, BEGIN_WITHIN_S, HELD, Deliveries
+from gateway.net.delivery import AT_ONCE, HELD, LEFT_S, Deliveries
 from gateway.net.tls import Contexts
 from gateway.store.base import Arrival, Delivery
 from gateway.store.deliveries import LEASE_MS
@@ -398,11 +398,51 @@ async def test_what_was_claimed_too_long_ago_is_given_back(post: Post) -> None:
         async with asyncio.timeout(20):
             while not post.out._outlets["api"].queue:
                 await asyncio.sleep(0.01)
-        post.clock.seconds += BEGIN_WITHIN_S + 1
+        post.clock.seconds += LEASE_MS / 1000 - LEFT_S + 1
         receiver.hold.set()
         for number in range(AT_ONCE + 1):
             await post.is_in(f"msg_{number}", DONE)
     assert len(receiver.ids) == AT_ONCE + 1
+
+
+async def test_a_lease_counts_from_its_claim_however_long_the_commit_took(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn, slow = post.out._turn, [LEASE_MS / 1000 - LEFT_S + 1]
+
+    async def late(**more: Any) -> Any:
+        claims = await turn(**more)
+        if claims and slow:
+            post.clock.seconds += slow.pop()
+        return claims
+
+    monkeypatch.setattr(post.out, "_turn", late)
+    begun: list[int] = []
+    attempt = post.out._attempt
+
+    async def noted(outlet: Any, claimed: Any) -> None:
+        begun.append(claimed.until)
+        await attempt(outlet, claimed)
+
+    monkeypatch.setattr(post.out, "_attempt", noted)
+    async with Receiver().upstream() as upstream:
+        post.out.use([wanting(upstream.port)])
+        await post.put("msg_1")
+        await post.is_in("msg_1", DONE)
+    assert begun
+    assert all(until / 1000 - post.clock() > LEFT_S for until in begun)
+
+
+async def test_while_the_clock_was_wrong_nothing_is_left_behind(post: Post) -> None:
+    port = free_port()
+    post.out.use([wanting(port)])
+    post.clock.seconds += 365 * 86_400
+    await post.put("msg_1")
+    await post.tried("msg_1", 1)
+    post.pass_time(-365 * 86_400)
+    async with (receiver := Receiver()).upstream(port):
+        await post.is_in("msg_1", DONE)
+    assert receiver.ids == ["msg_1"]
 
 
 async def test_while_the_store_is_down_what_became_of_attempts_is_kept(

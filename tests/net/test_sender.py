@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -150,6 +151,33 @@ async def test_an_answer_whose_body_never_ends_is_one(sender: Sender, monkeypatc
 
     async with ScriptedUpstream(dripping) as upstream:
         assert await sender.send(at(upstream.port), "msg_1", BODY) == Answer(200)
+
+
+async def test_an_answer_that_begins_in_time_is_one_however_long_it_goes_on(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(senders, "ANSWER_S", 0.3)
+
+    async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        await asyncio.sleep(0.1)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nx")
+        await reader.read()
+
+    async with ScriptedUpstream(late) as upstream:
+        assert await sender.send(at(upstream.port), "msg_1", BODY) == Answer(200)
+
+
+async def test_a_name_that_leads_to_link_local_is_not_followed(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def resolve(*_: Any, **__: Any) -> list[dict[str, Any]]:
+        return [{"hostname": "hook", "host": "169.254.169.254", "port": 80, "family": socket.AF_INET,
+                 "proto": 0, "flags": 0}]  # fmt: skip
+
+    monkeypatch.setattr("aiohttp.resolver.ThreadedResolver.resolve", resolve)
+    monkeypatch.setattr("aiohttp.resolver.AsyncResolver.resolve", resolve)
+    end = Endpoint("hook", 80, authority=b"hook:80")
+    answer = await sender.send(Subscription(Upstream("api", (end,)), PATH, ("*",), KEY), "msg_1", BODY)
+    assert answer == Answer(None, "cannot be connected to: it is link-local")
 
 
 @pytest.mark.parametrize(

@@ -189,3 +189,11 @@ async def test_the_commands_as_a_person_types_them(desk: Desk) -> None:
     ):
         ended, out, err = await finished("webhooks", *arguments, cwd=desk.folder)
         assert (ended, said in out + err) == (code, True), out + err
+
+
+def test_what_is_no_text_is_not_there(desk: Desk) -> None:
+    put(desk.database, "msg_1")
+    said = (FAILED, ["what is asked for is not UTF-8, so there is no such webhook"])
+    assert desk.say(show_webhook, "msg_\udcff", with_payload=True) == said
+    assert desk.say(replay_webhook, "msg_\udcff", None) == said
+    assert desk.say(list_webhooks, kind="\udcff", limit=1, as_json=False) == said

@@ -1,12 +1,13 @@
 """Deliveries as they are worked off, on both databases: order, leases, what comes back, what is given up."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from gateway.core.delivery import DEAD, DONE, ERASED, LONGEST_WAIT_MS, WAITING
 from gateway.store import deliveries
@@ -219,6 +220,73 @@ def test_what_nobody_serves_is_given_up_after_days(database: Database) -> None:
     ]  # fmt: skip
     assert ids(claim(database, now=late)) == ["msg_1"]
     assert delivery(database, "msg_2").state == WAITING
+
+
+def test_a_whole_lane_is_given_up_at_once_but_for_what_came_later(database: Database) -> None:
+    put(database, *(f"msg_{number}" for number in range(5)))
+    late = NOW_MS + LONGEST_WAIT_MS + 1
+    database.put([_to(arrival("msg_new", "user.updated", user(updated_at=9), received_at=late), API)])
+    assert database.deliveries.expire((), now=late) == 5
+    assert database.deliveries.expire((), now=late) == 0
+    assert ids(claim(database, now=late)) == ["msg_new"]
+
+
+def test_what_was_left_for_later_by_a_clock_that_was_wrong_is_due(database: Database) -> None:
+    put(database, "msg_1", "msg_2")
+    put(database, "msg_3", key="user_3")
+    put(database, "msg_4", key="user_4")
+    ahead = NOW_MS + 365 * DAY_MS
+    (first, third, fourth) = claim(database, now=ahead)
+    settle(database, failed(first, pause=5000, at=ahead), now=ahead)
+    database.deliveries.turn((), given_back=[fourth], room={}, now=ahead)
+    settle(database, failed(claim(database, now=NOW_MS)[0], pause=300_000, status=None))
+    assert claim(database) == []
+    assert database.deliveries.set_right(now=NOW_MS) == 2
+    assert ids(claim(database)) == ["msg_1", "msg_3"]
+    assert delivery(database, "msg_4").due_at == NOW_MS + 300_000
+    assert third.svix_id == "msg_3"
+
+
+def test_what_was_stored_while_the_clock_was_wrong_is_not_kept_waiting_for_it(database: Database) -> None:
+    ahead = NOW_MS + 365 * DAY_MS
+    put(database, "msg_1")
+    database.put(
+        [_to(arrival(name, "user.updated", user(updated_at=9), received_at=ahead), API) for name in ("msg_2", "msg_3")]
+    )
+    settle(database, done(claim(database)[0]))
+    (second,) = claim(database)
+    assert second.svix_id == "msg_2"
+    settle(database, done(second))
+    assert ids(claim(database)) == ["msg_3"]
+
+
+@pytest.mark.parametrize("lanes", [pytest.param(4000, id="many-lanes"), pytest.param(1, id="one-long-lane")])
+def test_a_turn_looks_at_what_it_takes_and_not_at_all_that_waits(database: Database, lanes: int) -> None:
+    many = [arrival(f"msg_{number}", "user.updated", user(f"user_{number % lanes}")) for number in range(4000)]
+    for begin in range(0, len(many), 500):
+        database.put([_to(each, API) for each in many[begin : begin + 500]])
+    claims = claim(database)
+    asked: list[tuple[str, Any]] = []
+
+    def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        asked.append((statement, parameters[0] if isinstance(parameters, list) else parameters))
+
+    event.listen(database._engine, "before_cursor_execute", note)
+    database.deliveries.turn(list(map(done, claims)), room={"api": 10}, now=NOW_MS)
+    event.remove(database._engine, "before_cursor_execute", note)
+    explain = "EXPLAIN QUERY PLAN" if database._engine.dialect.name == "sqlite" else "EXPLAIN"
+
+    def planned(statement: str, parameters: Any) -> str:
+        query = f"{explain} {statement}"
+        rows = database.read(lambda connection: connection.exec_driver_sql(query, parameters).all())
+        return "\n".join(map(str, rows))
+
+    plans = [planned(*each) for each in asked if "gateway_deliveries" in each[0]]
+    found = next(plan for plan in plans if "gateway_deliveries_next" in plan)
+    assert not re.search("Sort|TEMP B-TREE", found)
+    promoted = next(plan for plan in plans if "gateway_deliveries_first" in plan)
+    assert "gateway_deliveries_lane" in promoted
+    assert not any(re.search(r"Seq Scan|SCAN gateway|SCAN other", plan) for plan in plans)
 
 
 def forget_all(database: Database, days: float, *, retention_days: int) -> None:

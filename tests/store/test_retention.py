@@ -1,8 +1,8 @@
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, event, text
 
 from gateway.store.database import Database
-from gateway.store.retention import DAY_MS, FORGET_AT_ONCE
+from gateway.store.retention import DAY_MS, FORGET_AT_ONCE, forget
 from gateway.store.tables import TABLES
 from tests.fakes.clerk_events import NOW_MS, arrival, gone, membership, user
 from tests.store.rows import count, payload_of
@@ -65,3 +65,31 @@ def test_forgetting_erases_what_two_writers_missed(database: Database) -> None:
     database.write(lambda connection: connection.execute(text("UPDATE gateway_inbox SET user_id = 'user_1'")))
     database.forget(now=NOW_MS, retention_days=30)
     assert payload_of(database, "msg_2") is None
+
+
+TOMBSTONES = ("gateway_users_gone", "gateway_organizations_gone", "gateway_memberships_gone")
+
+
+def test_tombstones_are_found_by_their_indexes(database: Database) -> None:
+    """The writer waits meanwhile, and there may be a million that are none."""
+    plans = []
+
+    @event.listens_for(database._engine, "before_cursor_execute")
+    def explain(connection, cursor, statement, parameters, context, many) -> None:  # type: ignore[no-untyped-def]
+        if "deleted" in statement and not statement.startswith("EXPLAIN"):
+            word = "EXPLAIN QUERY PLAN " if connection.dialect.name == "sqlite" else "EXPLAIN "
+            plan = connection.exec_driver_sql(word + statement, parameters).all()
+            plans.append("\n".join(str(line[-1]) for line in plan))
+
+    def forget_once(connection: Connection) -> None:
+        if connection.dialect.name == "postgresql":  # an empty table is read whole unless that is forbidden
+            connection.execute(text("SET LOCAL enable_seqscan = off"))
+        forget(connection, now=NOW_MS, retention_days=30)
+
+    database.write(forget_once)
+    assert len(plans) == 6
+    for plan in plans:
+        assert any(name in plan for name in TOMBSTONES), plan
+        for table in TABLES.values():
+            assert f"SCAN {table.name}" not in plan.replace(f"SCAN {table.name} USING", "")
+            assert f"Seq Scan on {table.name}" not in plan

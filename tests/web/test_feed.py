@@ -3,6 +3,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from gateway.core.directory import User, user_row
 from gateway.core.model import Principal
@@ -39,7 +40,7 @@ async def test_changes_of_known_users_are_read_and_of_others_told(
     monkeypatch.setattr(feeds, "PAGE", 2)
     changed: list[str] = []
     people = People(store, now=lambda: 0.0, changed=changed.append)
-    feed = Feed(store, people)
+    feed = Feed(store, people, on_event=lambda *_, **__: None)
     await feed.look()
     await store.merge([row(number) for number in range(5)], now=0)
     await meet(people, 0)
@@ -57,7 +58,7 @@ async def test_before_the_first_look_nothing_is_sure(store: SqlStore) -> None:
     people = People(store, now=lambda: 0.0, changed=lambda _: None)
     await store.merge([row(0)], now=0)
     await meet(people, 0)
-    feed = Feed(store, people)
+    feed = Feed(store, people, on_event=lambda *_, **__: None)
     await feed.look()
     assert len(people) == 0
     await meet(people, 0)
@@ -67,7 +68,7 @@ async def test_before_the_first_look_nothing_is_sure(store: SqlStore) -> None:
 
 async def test_a_backup_in_its_place_is_another_past(store: SqlStore) -> None:
     people = People(store, now=lambda: 0.0, changed=lambda _: None)
-    feed = Feed(store, people)
+    feed = Feed(store, people, on_event=lambda *_, **__: None)
     await store.merge([row(0)], now=0)
     await feed.look()
     await meet(people, 0)
@@ -78,7 +79,7 @@ async def test_a_backup_in_its_place_is_another_past(store: SqlStore) -> None:
 
 async def test_it_looks_by_itself_until_closed(store: SqlStore) -> None:
     people = People(store, now=lambda: 0.0, changed=lambda _: None)
-    feed = Feed(store, people)
+    feed = Feed(store, people, on_event=lambda *_, **__: None)
     store._up = False
     feed.start()
     await asyncio.sleep(0)  # a store that is down is no end of it
@@ -86,3 +87,39 @@ async def test_it_looks_by_itself_until_closed(store: SqlStore) -> None:
     assert not feed._looking.done()
     await feed.close()
     assert feed._looking.cancelled()
+
+
+async def test_a_row_that_cannot_be_read_hides_nothing_behind_it(store: SqlStore) -> None:
+    people = People(store, now=lambda: 0.0, changed=lambda _: None)
+    feed = Feed(store, people, on_event=lambda *_, **__: None)
+    await feed.look()
+    for number in (1, 2):
+        await store.merge([row(number)], now=0)
+        await meet(people, number)
+    await store.merge([row(1, updated_at=9000), row(2, updated_at=9000, username="new")], now=0)
+    broken = text("UPDATE gateway_users SET public_metadata = '{' WHERE id = 'user_1'")
+    await store.write(lambda database: database.write(lambda connection: connection.execute(broken)))
+    await feed.look()
+    assert (known := people.get("user_2")) is not None
+    assert known.nickname == "new"
+    assert store.is_up
+
+
+async def test_a_fault_of_our_own_does_not_end_it(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeds, "LOOK_S", 0.0)
+    told: list[str] = []
+    people = People(store, now=lambda: 0.0, changed=lambda _: None)
+    feed = Feed(store, people, on_event=lambda event, **_: told.append(event))
+    looked = feed.look
+
+    async def look() -> None:
+        if not told:
+            raise ValueError
+        await looked()
+
+    monkeypatch.setattr(feed, "look", look)
+    feed.start()
+    while feed._seen is None:
+        await asyncio.sleep(0.01)
+    await feed.close()
+    assert told == ["feed_failed"]

@@ -76,7 +76,7 @@ def test_statuses_and_codes_are_the_contracts() -> None:
         (404, "no_route"), (404, "not_found"), (405, "method_not_allowed"), (408, "request_timeout"), (413, "body_too_large"),
         (417, "expectation_failed"), (429, "rate_limited"), (431, "headers_too_large"), (500, "internal_error"),
         (502, "upstream_unreachable"), (502, "bad_upstream_response"), (503, "keys_unavailable"), (503, "overloaded"),
-        (503, "draining"), (503, "no_healthy_endpoint"), (503, "store_unavailable"), (503, "webhooks_not_configured"),
+        (503, "draining"), (503, "no_healthy_endpoint"), (503, "store_unavailable"), (503, "webhooks_not_configured"), (503, "clerk_unavailable"),
         (504, "upstream_timeout"),
     }  # fmt: skip
 
