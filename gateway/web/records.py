@@ -26,7 +26,7 @@ from gateway.web.admin_revoke import Revoked
 from gateway.web.feed import Feed
 from gateway.web.people import People
 from gateway.web.reconciling import Reconciling
-from gateway.web.revocations import RevocationFeed, Revocations
+from gateway.web.revocations import Revocations
 
 
 class Recorded(Protocol):
@@ -66,14 +66,13 @@ class Kept:
     store: SqlStore
     people: People
     feed: Feed
-    ends: RevocationFeed
     deliveries: Deliveries
     reconciling: Reconciling
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """What runs, in the order in which it starts."""
-        return self.store, self.feed, self.ends, self.deliveries, self.reconciling
+        return self.store, self.feed, self.deliveries, self.reconciling
 
 
 class Records:
@@ -127,8 +126,7 @@ class Records:
         return Kept(
             store,
             people,
-            Feed(store, people, on_event=on_event),
-            RevocationFeed(store, self.revocations, on_event=on_event),
+            Feed(store, people, self.revocations, on_event=on_event),
             Deliveries(store, self._contexts, on_event=on_event, now=now, rng=spread),
             Reconciling(
                 store, self._clerk, policy=lambda: gateway.sync, keys=lambda: gateway.keys, on_event=on_event, now=now
@@ -151,8 +149,8 @@ class Records:
     async def first(self, within_s: float) -> None:
         """Wait for what requests must not be served without, but not for a store that is down."""
         if self._kept is not None:
-            await self._kept.ends.first(within_s)
-            if not self._kept.ends.is_whole:
+            await self._kept.feed.first(within_s)
+            if not self._kept.feed.is_whole:
                 effect = "until the store is up, what was revoked before this start is let through"
                 self._log.event("revocations_unknown", level="warning", effect=effect)
 
