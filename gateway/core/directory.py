@@ -5,7 +5,7 @@ and the greatest stays: so any order of the same events leaves the same rows, an
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Final, TypeVar
 
@@ -234,7 +234,8 @@ def _versioned(row: R, at: int) -> R:
     comparison of bytes, so that a database orders them as Python does.
     """
     said_at = row.updated_at if row.updated_at is not None else at
-    digest = sha256(orjson.dumps(asdict(row) | {"version": None}, option=orjson.OPT_SORT_KEYS)).digest()
+    content = {name: getattr(row, name) for name in row.__slots__} | {"version": None}  # asdict would copy metadata too
+    digest = sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).digest()
     order = b"%b%b%b" % (bytes([row.deleted]), said_at.to_bytes(8, "big"), at.to_bytes(8, "big"))
     return replace(row, version=order + digest[:DIGEST_BYTES])
 

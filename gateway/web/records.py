@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.core.delivery import Subscription
-from gateway.core.directory import Row, User, row_of
+from gateway.core.directory import User
 from gateway.core.events import WebhookPolicy
 from gateway.core.model import StoreAddress
 from gateway.core.reconcile import SyncPolicy
@@ -167,19 +167,15 @@ class Records:
 
     def learn(self, arrival: Arrival) -> None:
         """Take up at once what a webhook says that has just been stored."""
-        row = row_of(arrival.event)
-        self._end(arrival, row)
+        self.end(arrival)
         if self._kept is not None:
-            if isinstance(row, User):
-                self._kept.people.take(row)
+            if isinstance(arrival.row, User):
+                self._kept.people.take(arrival.row)
             self._kept.deliveries.stored(arrival.event.type)
 
     def end(self, arrival: Arrival) -> None:
-        """Refuse what a webhook ends that could not be stored."""
-        self._end(arrival, row_of(arrival.event))
-
-    def _end(self, arrival: Arrival, row: Row | None) -> None:
-        self.revocations.take(revocations_of(arrival.event, row, now_ms=arrival.received_at))
+        """Refuse what a webhook ends, be it stored or not."""
+        self.revocations.take(revocations_of(arrival.event, arrival.row, now_ms=arrival.received_at))
 
     # --- what operators want ------------------------------------------------------------------------------------------
 
