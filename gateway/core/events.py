@@ -18,6 +18,7 @@ NAME: Final = re.compile(r"[!-~]{1,255}")
 PRIVATE: Final = "private_metadata"
 # What the application itself keeps there is its own, whatever it calls it, and browsers see it anyway.
 _OWN: Final = frozenset({"public_metadata", "unsafe_metadata"})
+_NESTED: Final = (dict, list)  # as orjson makes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +119,9 @@ def _cut_private(payload: dict[str, Any]) -> None:
         node = waiting.pop()
         if isinstance(node, dict):
             node.pop(PRIVATE, None)
-            waiting.extend(value for name, value in node.items() if name not in _OWN)
-        elif isinstance(node, list):
-            waiting.extend(node)
+            waiting += [value for name, value in node.items() if type(value) in _NESTED and name not in _OWN]
+        else:
+            waiting += [value for value in node if type(value) in _NESTED]
 
 
 def _concerned(kind: str, data: Mapping[str, Any]) -> str | None:
