@@ -33,7 +33,10 @@ def list_webhooks(
     """List the newest webhooks and return the exit code."""
 
     def work(_: Config, database: "Database") -> None:
-        found = database.webhooks.latest(kind=kind, limit=limit)
+        found, following = database.webhooks.latest(kind=kind, limit=limit)
+        while following is not None and len(found) < limit:
+            more, following = database.webhooks.latest(kind=kind, before=following, limit=limit - len(found))
+            found += more
         if as_json:
             _lines([_shown(kept) for kept in found], write)
             return

@@ -2,43 +2,60 @@
 
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, and_, delete, or_, select, update
+from sqlalchemy import Connection, Table, and_, delete, exists, func, or_, select, update
 
-from gateway.core.delivery import LONGEST_WAIT_MS
-from gateway.store.deliveries import waits
+from gateway.core.delivery import DEAD
+from gateway.store.base import Position
+from gateway.store.deliveries import D, is_in, waiting
 from gateway.store.directory import erasing, next_change
 from gateway.store.tables import DELIVERIES, INBOX, MEMBERSHIPS, ORGANIZATIONS, REVOCATIONS, USERS
 
 DAY_MS: Final = 86_400_000
 IDS_DAYS: Final = 7  # Svix retries for 28 hours, and people replay by hand
 TOMBSTONES_DAYS: Final = 90
+DEAD_DAYS: Final = 90  # for who comes back to see what was given up, and sends it again
 FORGET_AT_ONCE: Final = 1000  # rows
 
 
-def forget(connection: Connection, *, now: int, retention_days: int) -> bool:
-    """Erase some of what has been kept long enough; say whether there may be more. `now` in ms."""
+def forget(connection: Connection, *, now: int, retention_days: int, after: Position) -> Position | None:
+    """Erase some of what has been kept long enough, of webhooks what came behind `after`. `now` in ms.
+
+    Give where to go on, None once that is all. One by one: what is kept for its deliveries may be much, and is not to
+    be gone through again for each few that are not.
+    """
     next_change(connection, 0)
-    payloads_before = now - retention_days * DAY_MS
-    ids_before = now - max(retention_days, IDS_DAYS) * DAY_MS
     gone_before = now - TOMBSTONES_DAYS * DAY_MS
     # What two processes wrote at the same moment can have missed each other.
     connection.execute(erasing(select(USERS.c.id).where(USERS.c.deleted, USERS.c.changed_at > now - DAY_MS)))
-    stale = and_(INBOX.c.received_at < payloads_before, INBOX.c.payload.is_not(None))
-    # Days are needed to deliver it, however few it is to be kept.
-    stale = and_(stale, ~waits(INBOX.c.svix_id, since=now - LONGEST_WAIT_MS))
-    touched = _some(connection, INBOX, stale, update(INBOX).values(payload=None))
-    touched += _forget_webhooks(connection, ids_before)
-    touched += _some(connection, REVOCATIONS, REVOCATIONS.c.void_at <= now, delete(REVOCATIONS))
-    return touched + _forget_tombstones(connection, gone_before) > 0
+    seen, last = _forget_webhooks(connection, after, now=now, retention_days=retention_days)
+    touched = _some(connection, REVOCATIONS, REVOCATIONS.c.void_at <= now, delete(REVOCATIONS))
+    touched += _forget_tombstones(connection, gone_before)
+    return last if seen == FORGET_AT_ONCE or touched else None
 
 
-def _forget_webhooks(connection: Connection, before: int) -> int:
-    """Delete webhooks and what became of them; one that a delivery still waits for is finished by that first."""
-    over = select(INBOX.c.svix_id).where(INBOX.c.received_at < before, ~waits(INBOX.c.svix_id)).limit(FORGET_AT_ONCE)
-    chosen = connection.execute(over).scalars().all()
+def _forget_webhooks(connection: Connection, after: Position, *, now: int, retention_days: int) -> tuple[int, Position]:
+    """Erase payloads, then ids with what became of them, of the next few that are old; say how many, and the last."""
+    payloads_before = now - retention_days * DAY_MS
+    ids_before = now - max(retention_days, IDS_DAYS) * DAY_MS
+    old = connection.execute(
+        select(INBOX.c.received_at, INBOX.c.seq)
+        .where(INBOX.c.received_at < payloads_before, INBOX.c.received_at >= after.received_at)
+        .where(or_(INBOX.c.received_at > after.received_at, INBOX.c.seq > after.seq))
+        .order_by(INBOX.c.received_at, INBOX.c.seq).limit(FORGET_AT_ONCE)
+    ).all()  # fmt: skip
+    if not old:
+        return 0, after
+    # Days are needed to deliver it, however few it is to be kept; and dead is not done.
+    died = and_(is_in(D, DEAD), func.coalesce(D.c.last_at, D.c.since) >= now - DEAD_DAYS * DAY_MS)
+    over = and_(
+        INBOX.c.seq.in_([row.seq for row in old]),
+        ~exists().where(D.c.svix_id == INBOX.c.svix_id, or_(waiting(D), died)),
+    )
+    connection.execute(update(INBOX).where(over, INBOX.c.payload.is_not(None)).values(payload=None))
+    chosen = connection.execute(select(INBOX.c.svix_id).where(over, INBOX.c.received_at < ids_before)).scalars().all()
     for table in (DELIVERIES, INBOX):
         connection.execute(delete(table).where(table.c.svix_id.in_(chosen)))
-    return len(chosen)
+    return len(old), Position(*old[-1])
 
 
 def _forget_tombstones(connection: Connection, before: int) -> int:

@@ -174,6 +174,8 @@ class Records:
         if self._kept is not None:
             if isinstance(row, User):
                 self._kept.people.take(row)
+                if row.deleted:
+                    self._kept.deliveries.erased(row.id)
             self._kept.deliveries.stored(arrival.event.type)
 
     def end(self, arrival: Arrival) -> None:
