@@ -1,8 +1,9 @@
 """What is forgotten when: webhooks, tombstones, revocations. Some at a time, for webhooks wait meanwhile."""
 
+from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, and_, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, Table, and_, delete, func, or_, select, update
 
 from gateway.core.delivery import DEAD
 from gateway.store.base import Position
@@ -38,24 +39,29 @@ def _forget_webhooks(connection: Connection, after: Position, *, now: int, reten
     payloads_before = now - retention_days * DAY_MS
     ids_before = now - max(retention_days, IDS_DAYS) * DAY_MS
     old = connection.execute(
-        select(INBOX.c.received_at, INBOX.c.seq)
+        select(INBOX.c.received_at, INBOX.c.seq, INBOX.c.svix_id)
         .where(INBOX.c.received_at < payloads_before, INBOX.c.received_at >= after.received_at)
         .where(or_(INBOX.c.received_at > after.received_at, INBOX.c.seq > after.seq))
         .order_by(INBOX.c.received_at, INBOX.c.seq).limit(FORGET_AT_ONCE)
     ).all()  # fmt: skip
     if not old:
         return 0, after
-    # Days are needed to deliver it, however few it is to be kept; and dead is not done.
-    died = and_(is_in(D, DEAD), func.coalesce(D.c.last_at, D.c.since) >= now - DEAD_DAYS * DAY_MS)
-    over = and_(
-        INBOX.c.seq.in_([row.seq for row in old]),
-        ~exists().where(D.c.svix_id == INBOX.c.svix_id, or_(waiting(D), died)),
-    )
-    connection.execute(update(INBOX).where(over, INBOX.c.payload.is_not(None)).values(payload=None))
-    chosen = connection.execute(select(INBOX.c.svix_id).where(over, INBOX.c.received_at < ids_before)).scalars().all()
+    kept = _needed(connection, [row.svix_id for row in old], now=now)
+    over = [row for row in old if row.svix_id not in kept]
+    payloads = and_(INBOX.c.seq.in_([row.seq for row in over]), INBOX.c.payload.is_not(None))
+    connection.execute(update(INBOX).where(payloads).values(payload=None))
+    chosen = [row.svix_id for row in over if row.received_at < ids_before]
     for table in (DELIVERIES, INBOX):
         connection.execute(delete(table).where(table.c.svix_id.in_(chosen)))
-    return len(old), Position(*old[-1])
+    return len(old), Position(old[-1].received_at, old[-1].seq)
+
+
+def _needed(connection: Connection, svix_ids: Sequence[str], *, now: int) -> set[str]:
+    """Give those of these that are kept for their deliveries, by name: a join may go through all deliveries."""
+    # Days are needed to deliver it, however few it is to be kept; and dead is not done.
+    died = and_(is_in(D, DEAD), func.coalesce(D.c.last_at, D.c.since) >= now - DEAD_DAYS * DAY_MS)
+    query = select(D.c.svix_id).where(D.c.svix_id.in_(svix_ids), or_(waiting(D), died))
+    return set(connection.execute(query).scalars())
 
 
 def _forget_tombstones(connection: Connection, before: int) -> int:
