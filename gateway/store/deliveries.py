@@ -132,7 +132,7 @@ _REVIVABLE: Final = (
         (bindparam("now", type_=BigInteger) - D.c.last_at) * FEW_SHARE >= D.c.due_at - D.c.last_at,
     )
     .order_by(D.c.due_at, D.c.seq)
-    .limit(REVIVE_AT_ONCE)
+    .limit(bindparam("most"))
 )  # fmt: skip
 _HAS_PAYLOAD: Final = select(exists().where(INBOX.c.svix_id == bindparam("of_webhook"), INBOX.c.payload.is_not(None)))
 # What began, was attempted or was claimed later than now is of a time when the clock was wrong.
@@ -208,7 +208,8 @@ class DeliveryTables:
 
         def write(connection: Connection) -> bool:
             next_change(connection, 0)
-            chosen = connection.execute(_REVIVABLE, {"to": upstream, "now": now}).scalars().all()
+            asked = {"to": upstream, "now": now, "most": REVIVE_AT_ONCE}
+            chosen = connection.execute(_REVIVABLE, asked).scalars().all()
             connection.execute(update(D).where(D.c.seq.in_(chosen)).values(due_at=now))
             return len(chosen) == REVIVE_AT_ONCE
 

@@ -33,7 +33,7 @@ OTHER: Final = DELIVERIES.alias("other")
 _HELD: Final = [column for column in INBOX.columns if column.name != "payload"]
 _LISTED: Final = select(*_HELD, INBOX.c.payload.is_not(None).label("has_payload"))
 _NOW: Final = bindparam("now", type_=BigInteger)
-_LAST: Final = select(INBOX.c.seq).order_by(INBOX.c.seq.desc()).limit(1).offset(LOOKED_AT - 1)
+_LAST: Final = select(INBOX.c.seq).order_by(INBOX.c.seq.desc()).limit(1).offset(bindparam("before_it"))
 # The first in its lane is due at once; where another one is, it waits for its turn.
 _AGAIN: Final = (
     update(D)
@@ -74,7 +74,9 @@ class WebhookTables:
         asked += [] if state is None else [_has_delivery(state)]
 
         def read(connection: Connection) -> tuple[list[Kept], int | None]:
-            last = connection.execute(_LAST.where(*held)).scalar() if asked else None
+            last = None
+            if asked:
+                last = connection.execute(_LAST.where(*held), {"before_it": LOOKED_AT - 1}).scalar()
             looked = [] if last is None else [INBOX.c.seq >= last]
             query = _LISTED.where(*held, *looked, *asked).order_by(INBOX.c.seq.desc()).limit(limit + 1)
             rows = connection.execute(query).mappings().all()

@@ -296,7 +296,6 @@ async def test_much_that_waits_for_an_upstream_that_is_back_gets_its_turn_by_and
     post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deliveries, "REVIVE_AT_ONCE", 1)
-    monkeypatch.setattr(deliveries, "_REVIVABLE", deliveries._REVIVABLE.limit(1))
     port = free_port()
     post.out.use([wanting(port)])
     for attempts in (1, 2):

@@ -53,7 +53,7 @@ def desk(tmp_path: Path) -> Desk:
 
 
 def test_a_list_of_a_type_looks_through_the_whole_inbox(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhooks, "_LAST", webhooks._LAST.offset(0))  # one at a time
+    monkeypatch.setattr(webhooks, "LOOKED_AT", 1)
     for number in range(6):
         desk.database.put([arrival(f"msg_{number}", "x.y" if number % 2 else "user.created", {})])
     code, lines = desk.say(list_webhooks, kind="x.y", limit=2, as_json=True)

@@ -212,7 +212,6 @@ def test_what_waits_for_an_upstream_that_is_back_is_due(
 def test_of_much_that_waits_for_an_upstream_that_is_back_some_is_due_at_a_time(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliveries, "_REVIVABLE", deliveries._REVIVABLE.limit(2))
     monkeypatch.setattr(deliveries, "REVIVE_AT_ONCE", 2)
     for number in range(3):
         put(database, f"msg_{number}", key=f"user_{number}")

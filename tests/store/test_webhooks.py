@@ -35,7 +35,7 @@ def test_lists_are_by_age_in_parts_and_without_payloads(database: Database) -> N
 def test_a_list_of_some_looks_through_a_part_of_the_inbox(
     database: Database, monkeypatch: pytest.MonkeyPatch, asked: dict[str, str]
 ) -> None:
-    monkeypatch.setattr(webhooks, "_LAST", webhooks._LAST.offset(1))  # two at a time
+    monkeypatch.setattr(webhooks, "LOOKED_AT", 2)
     for number in range(7):
         kind, to = ("user.created", API) if number in (0, 4, 5) else ("x.y", ())
         database.put([replace(arrival(f"msg_{number}", kind, user(f"user_{number}")), upstreams=to)])

@@ -146,7 +146,7 @@ async def test_a_user_s_deletion_takes_what_was_not_begun_from_deliveries_at_onc
 
 
 async def test_part_of_a_list_may_be_empty_though_more_follows(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhooks, "_LAST", webhooks._LAST.offset(0))  # one at a time
+    monkeypatch.setattr(webhooks, "LOOKED_AT", 1)
     await desk.come_in("msg_1", "user.created", user())
     await desk.come_in("msg_2", "session.created", {"id": "sess_1"})
     first = (await desk.get("/v1/webhooks?type=user.created")).json
