@@ -27,9 +27,9 @@ lint: ensure-uv
 cover: ensure-uv ; $(RUN) pytest -q tests/core --cov=gateway.core --cov-branch --cov-fail-under=100 --cov-report=term:skip-covered
 # schema: rewrite config/schema.json from the models
 schema: ensure-uv ; $(RUN) python -m gateway.config > config/schema.json
-# bench: what a request costs, beside nginx, HAProxy and Envoy (needs nginx, haproxy and wrk; eight minutes)
+# bench: what a request costs, beside nginx, HAProxy and Envoy (needs nginx, haproxy, wrk and postgresql; ten minutes)
 bench: ensure-uv ; @$(RUN) --group bench python -m tests.bench $(ARGS)
-# resilience: endpoints that die, reloads, restarts, a crowd: whether clients notice (three minutes)
+# resilience: endpoints that die, reloads, restarts, kills, a crowd: whether anybody notices (eight minutes)
 resilience: ensure-uv ; @$(RUN) python -m tests.bench.resilience $(ARGS)
 # soak: ten minutes of every load, bad clients and dying upstreams: memory and open files must not grow (needs wrk)
 soak: ensure-uv ; @$(RUN) python -m tests.bench.soak $(ARGS)

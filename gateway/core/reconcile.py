@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final, Literal, NamedTuple
 
-from gateway.core.directory import Row, has_content, is_buried, outranking
+from gateway.core.directory import Row, has_content, is_buried, outranking, updated_at
 from gateway.core.events import as_ms, as_name
 from gateway.errors import ClerkApiDown
 
@@ -61,9 +61,15 @@ def judge(known: Known | None, row: Row, *, asked_at: int) -> tuple[Verdict, Row
     return "mended", outranking(row, known.version)
 
 
-def may_be_gone(known: Known, *, started_at: int) -> bool:
-    """Say whether a row that Clerk's list lacks is worth asking for: not what was learnt since the run began."""
-    return not is_buried(known.version) and known.changed_at < started_at - SETTLED_MS
+def settled_at(known: Known) -> int:
+    """Say from when (ms) on an answer without this row means that it is gone: every copy has heard of it then."""
+    said_at = updated_at(known.version)
+    return (known.changed_at if said_at == 0 else min(known.changed_at, said_at)) + SETTLED_MS
+
+
+def may_be_gone(known: Known, *, asked_at: int, started_at: int) -> bool:
+    """Say whether a row that Clerk did not have at `asked_at` (ms) is gone: not what was learnt since the run began."""
+    return not is_buried(known.version) and known.changed_at < started_at and settled_at(known) < asked_at
 
 
 def differing(known: Row | None, row: Row) -> tuple[str, ...]:
@@ -83,6 +89,7 @@ class Place:
     offset: int = 0
     since: int | None = None  # the next page speaks for what was created from here on
     edge: tuple[str, ...] = ()  # ids at the end of the page before, which come again
+    first: str = ""  # id of the page before, which is behind us
     longest: int = 0  # page so far: Clerk may give fewer than it is asked for, and the last page is a shorter one
 
 
@@ -118,11 +125,14 @@ def step(place: Place, page: Sequence[Mapping[str, Any]], *, by_time: bool, limi
         ClerkApiDown: the page is not what was asked for.
     """
     times = _times(place, page)
+    if place.offset and len(page) > 1 and page[0]["id"] == place.first:
+        # Whoever heeds no offset (a cache, a proxy) would be read for ever.
+        raise ClerkApiDown(detail="a list does not go on: its pages repeat")
     known = set(place.edge)
     fresh = tuple(each for each in page if each["id"] not in known)
     if place.offset and len(fresh) == len(page):
         # Nothing of what should have come again: more was deleted before this page than it overlaps with.
-        back = replace(place, offset=max(0, place.offset - max(1, limit // 2)))
+        back = replace(place, offset=max(0, place.offset - max(1, limit // 2)), first="")
         return Step((), NOTHING, back)
     longest = max(place.longest, len(page))
     on = len(page) - min(OVERLAP, (len(page) + 1) // 2)
@@ -132,7 +142,7 @@ def step(place: Place, page: Sequence[Mapping[str, Any]], *, by_time: bool, limi
     if on == 0 or len(page) < longest:
         return Step((), Span(place.since, None), None)
     # All of one moment, and as many as a page takes: more of that moment may follow.
-    return Step((), NOTHING, replace(place, offset=place.offset + on, longest=longest))
+    return Step((), NOTHING, replace(place, offset=place.offset + on, longest=longest, first=page[0]["id"]))
 
 
 def _behind(place: Place, page: Sequence[Mapping[str, Any]], *, on: int, longest: int, by_time: bool) -> Place:
@@ -142,7 +152,8 @@ def _behind(place: Place, page: Sequence[Mapping[str, Any]], *, on: int, longest
         edge = tuple(each["id"] for each in page if each["created_at"] == last)
         return Place(after=last - 1, since=last, edge=edge, longest=longest)
     edge = tuple(each["id"] for each in page[-OVERLAP:])
-    return Place(place.after, place.offset + on, since=last, edge=edge, longest=longest)
+    first = page[0]["id"] if on else ""
+    return Place(place.after, place.offset + on, since=last, edge=edge, longest=longest, first=first)
 
 
 def _times(place: Place, page: Sequence[Mapping[str, Any]]) -> list[int]:

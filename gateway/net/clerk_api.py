@@ -119,7 +119,7 @@ class ClerkApi:
 
     async def organizations(self, *, offset: int = 0, limit: int = PAGE) -> list[Object]:
         """Give a page of organisations by creation."""
-        return _objects(await self._get("/organizations", _page(offset, limit)))
+        return _counted(await self._get("/organizations", _page(offset, limit)), offset)
 
     async def organization(self, org_id: str) -> Object | None:
         """Give an organisation; None where there is none."""
@@ -131,7 +131,7 @@ class ClerkApi:
         """Give a page of memberships by creation, of one organisation (None where there is none) or of all."""
         query = _page(offset, limit) + _many("user_id", user_ids)
         if org_id is None:
-            return _objects(await self._get("/organization_memberships", query))
+            return _counted(await self._get("/organization_memberships", query), offset)
         found = await self._get(f"/organizations/{_part(org_id)}/memberships", query, missing=True)
         return None if found is None else _members(_objects(found), org_id, user_ids)
 
@@ -228,9 +228,12 @@ def _read(path: str, status: int, body: bytes, *, missing: bool) -> Any:
     if status != 200:
         raise ClerkApiDown(detail=f"{path}: status {status}, {_code(body) or 'not in the words of Clerk'}")
     try:
-        return orjson.loads(body)
+        found = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise ClerkApiDown(detail=f"{path}: what came is not JSON") from None
+    if found is None:  # which would read as nobody
+        raise ClerkApiDown(detail=f"{path}: what came is null")
+    return found
 
 
 def _code(body: bytes) -> str | None:
@@ -278,6 +281,14 @@ def _object(value: Any, wanted: str) -> Object | None:
     found = _as_object(value, wanted)
     if found.get("id") != wanted:
         raise ClerkApiDown(detail=f"{wanted}: gave another object")
+    return found
+
+
+def _counted(value: Any, offset: int) -> list[Object]:
+    """Take a list that says how long it is: an empty page is not believed before the end."""
+    found, total = _objects(value), value.get("total_count") if isinstance(value, dict) else None
+    if not found and isinstance(total, int) and total > offset:
+        raise ClerkApiDown(detail=f"gave nothing from {offset} on of a list of {total}")
     return found
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 from gateway.core.directory import Membership, Row, membership_row, organization_row, user_row
-from gateway.core.reconcile import Place, Progress, Span, Stage, step
+from gateway.core.reconcile import SETTLED_MS, Place, Progress, Span, Stage, step
 from gateway.core.verify import KeySet, parse_jwks
 from gateway.errors import ClerkApiDown, ClerkApiRefused, StoreDown, SyncRefused
 from gateway.net.clerk_api import IDS_AT_ONCE, PAGE, Object, Source
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 SUSPECTS: Final = 500  # looked for at once
+BELIEVED: Final = 100  # gone because a list came empty; what is buried stays so
+EVERYTHING: Final = Span(None, None)  # what a list speaks for that came empty
 ALIVE_S: Final = 15.0  # between two signs of life; without one for `syncing.LEASE_MS` another may take over
 # Clerk's word where an instance has no organisations at all.
 WITHOUT_ORGANIZATIONS: Final = "organization_not_enabled_in_instance"
@@ -56,14 +58,17 @@ class Run:
     """A run under way; `all` until it is done. `now` in ms.
 
     With a `holder` it writes, and must hold the lease; without, it only compares. `on_page` is told what each page
-    brought, once that is durable. `rest` is awaited after each, with the seconds that was worked on it.
+    brought, once that is durable. `rest` is awaited after each, with the seconds that was worked on it. Begun
+    `anew`, an empty list is believed.
     """
 
     def __init__(
         self, source: Source, store: Asking, progress: Progress, *, holder: str | None, now: Callable[[], int],
         on_page: Callable[[Page], None] = lambda page: None, limit: int = PAGE,
-        rest: Callable[[float], Awaitable[None]] = no_rest,
+        rest: Callable[[float], Awaitable[None]] = no_rest, anew: bool = False,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:  # fmt: skip
+        self._anew, self._sleep = anew, sleep
         self._source, self._store, self.progress = source, store, progress
         self._holder, self._now, self._on_page, self._limit, self._rest = holder, now, on_page, limit, rest
 
@@ -104,10 +109,12 @@ class Run:
         """Ask for each one that the page should have had. What is there all the same is looked at like the rest."""
         here, started_at = set(present), self.progress.started_at
         while True:
-            suspects = await self._store.read(
+            suspects, settled_at = await self._store.read(
                 lambda database: database.syncing.suspects(stage, span, here, started_at=started_at, limit=SUSPECTS)
             )
+            self._doubt(stage, span, len(suspects))
             if suspects:
+                await self._sleep(max(0.0, min(settled_at + 1 - self._now(), SETTLED_MS) / 1000))
                 asked_at = self._now()
                 found, gone = await self._asked_for(stage, suspects)
                 rows = await asyncio.to_thread(_made, stage, found, asked_at)
@@ -115,6 +122,12 @@ class Run:
                 here.update(row.id for row in suspects)
             if len(suspects) < SUSPECTS:
                 return
+
+    def _doubt(self, stage: Stage, span: Span, suspects: int) -> None:
+        """Refuse to bury all there is because a list came empty. Raises ClerkApiDown."""
+        if suspects > BELIEVED and span == EVERYTHING and not self._anew:
+            detail = f"lists no {stage}, but many are known. Should that be so, run: gateway sync --restart"
+            raise ClerkApiDown(detail=detail)
 
     async def _asked_for(self, stage: Stage, suspects: Sequence[Row]) -> tuple[list[Object], list[Row]]:
         """Tell those that Clerk has when asked by id from those it says it does not have."""
@@ -198,7 +211,8 @@ async def reconciled(
     alive = asyncio.get_running_loop().create_task(_stay_alive(store, holder, now))
     finished_at: int | None = None
     try:
-        done = await Run(source, store, progress, holder=holder, now=now, on_page=on_page, limit=limit, rest=rest).all()
+        done = await Run(source, store, progress, holder=holder, now=now, on_page=on_page, limit=limit, rest=rest,
+                         anew=anew).all()  # fmt: skip
         finished_at = now()
     finally:
         alive.cancel()

@@ -107,7 +107,7 @@ async def _run(
     report.expect(await api.count_users())
     if dry_run:
         begun = Progress(_now_ms())
-        done = await Run(api, store, begun, holder=None, now=_now_ms, on_page=report.page).all()
+        done = await Run(api, store, begun, holder=None, now=_now_ms, on_page=report.page, anew=restart).all()
     else:
         done = await reconciled(api, store, instance=instance, anew=restart, now=_now_ms, on_page=report.page)
     report.end_line()

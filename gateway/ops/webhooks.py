@@ -136,11 +136,11 @@ def _done(path: str | None, environ: Environ, work: "Callable[[Config, Database]
     try:
         with _opened(config) as database:
             work(config, database)
-    except UnicodeEncodeError:  # bytes of the command line that are no text: no database takes them
-        write("what is asked for is not UTF-8, so there is no such webhook")
-        return FAILED
     except StoreDown as down:
-        write(f"{config.store}: {down.detail}")
+        if isinstance(down.__cause__, UnicodeEncodeError):  # bytes of the command line that are no text
+            write("what is asked for is not UTF-8, so there is no such webhook")
+        else:
+            write(f"{config.store}: {down.detail}")
         return FAILED
     except _Refusal as refusal:
         write(str(refusal))

@@ -4,10 +4,10 @@ Everything here raises `StoreDown` where the store cannot be asked; nothing else
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
-from gateway.core.directory import Membership, Organization, Row, User
+from gateway.core.directory import Membership, Organization, Row, User, row_of
 from gateway.core.events import Event
 
 CLAIMED_BYTES: Final = 4 * 1_048_576  # of payloads that are claimed at once, for one upstream
@@ -21,6 +21,10 @@ class Arrival:
     event: Event
     received_at: int  # ms
     upstreams: tuple[str, ...] = ()  # that it is to be delivered to
+    row: Row | None = field(init=False, compare=False)  # what it says of the directory, made once
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "row", row_of(self.event))
 
 
 @dataclass(frozen=True, slots=True)

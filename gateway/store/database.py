@@ -11,7 +11,6 @@ from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, select, text, update
 
-from gateway.core.directory import row_of
 from gateway.core.revocation import revocations_of, revocations_of_row
 from gateway.errors import StoreDown
 from gateway.store.base import Arrival, Position, Stored
@@ -114,10 +113,9 @@ class Database:
         values = [_inbox_values(arrival) for arrival in arrivals if first[arrival.svix_id] is arrival]
         new = set(connection.execute(self._keeping, values).scalars())
         fresh = [first[svix_id] for svix_id in new]
-        made = [(arrival, row_of(arrival.event)) for arrival in fresh]
         now = max((arrival.received_at for arrival in fresh), default=0)
-        self.directory.merge_in(connection, [row for _, row in made if row is not None], now=now)
-        ended = [revocations_of(came.event, row, now_ms=came.received_at) for came, row in made]
+        self.directory.merge_in(connection, [arrival.row for arrival in fresh if arrival.row is not None], now=now)
+        ended = [revocations_of(came.event, came.row, now_ms=came.received_at) for came in fresh]
         self.revocations.add_in(connection, [each for several in ended for each in several])
         erase(connection, {arrival.event.user_id for arrival in fresh if arrival.event.user_id})
         is_new = [arrival.svix_id in new and first[arrival.svix_id] is arrival for arrival in arrivals]

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any, Final, TypeVar, cast
 
 from sqlalchemy import Connection, RowMapping, Select, Table, Update, and_, bindparam, exists, not_, select, update
@@ -45,7 +45,7 @@ class DirectoryTables:
         for kind, table in TABLES.items():
             values = []
             for key in sorted(newest[kind]):
-                values.append(asdict(newest[kind][key]) | {"changed_at": now, "change": number})
+                values.append(_content(newest[kind][key]) | {"changed_at": now, "change": number})
                 number += 1
             if values:
                 connection.execute(self._upserts[table], values)
@@ -123,6 +123,14 @@ def next_change(connection: Connection, count: int) -> int:
 def row_from(kind: type[Any], found: RowMapping) -> Any:
     """Make a row of the directory of a table's."""
     return kind(**{field.name: found[field.name] for field in fields(kind)})
+
+
+# `asdict` copies all that a row holds, which takes a third of the time of writing it.
+_NAMES: Final = {kind: tuple(field.name for field in fields(kind)) for kind in TABLES}
+
+
+def _content(row: Row) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in _NAMES[type(row)]}
 
 
 def _upsert(statement: Any, table: Table) -> Any:

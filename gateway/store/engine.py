@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
+import orjson
 import sqlalchemy
 from sqlalchemy import URL, Connection, Engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
@@ -66,6 +67,8 @@ def told() -> Iterator[None]:
         ) from error
     except OSError as error:
         raise StoreDown(detail=_described(error)) from error
+    except (UnicodeError, orjson.JSONDecodeError) as error:  # one row that somebody else has written to
+        raise Refused(detail=type(error).__name__) from error
 
 
 def is_fault(error: DBAPIError) -> bool:

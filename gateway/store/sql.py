@@ -28,9 +28,14 @@ RETRY_S: Final = 1.0  # and at one that does not
 FORGET_S: Final = 3600.0
 SLOW_TOLD_S: Final = 60.0  # at most as often: much may wait for the same
 JUMP_S: Final = 3600.0  # by which a clock that is merely set right does not go ahead
-DOWN: Final = "requests go on with what their tokens say, webhooks are answered with 503"
+ROW_BYTES: Final = 2000  # of a row that waits to be written
+REMEDY: Final = (
+    "store.url (GATEWAY_STORE_URL) must name a file in a folder that this user may write and with room on its disk, "
+    "or a PostgreSQL that is up; it is tried again by itself"
+)
 
 T = TypeVar("T")
+Merge = tuple[Sequence[Row], int]  # rows, and when (ms)
 
 
 class OnEvent(Protocol):
@@ -52,6 +57,8 @@ class SqlStore:
         self._writer = ThreadPoolExecutor(1, "store-writer")
         self._readers = ThreadPoolExecutor(READERS, "store-reader")
         self._group: GroupCommit[Arrival, bool] = GroupCommit(self._put, self._writer)
+        # Many users may come for the first time at once: one transaction each would keep webhooks waiting for seconds.
+        self._merging: GroupCommit[Merge, None] = GroupCommit(self._merge, self._writer)
         self._database: Database | None = None
         self._up: bool | None = None  # None: not tried yet
         self.looked = asyncio.Event()  # once it was tried
@@ -78,6 +85,7 @@ class SqlStore:
             with suppress(asyncio.CancelledError):
                 await self._watching
         await self._group.settle()
+        await self._merging.settle()
         with suppress(StoreDown):
             await self._asked(self._writer, self._drop)
         self._writer.shutdown(wait=False)
@@ -163,7 +171,19 @@ class SqlStore:
 
     async def merge(self, rows: Sequence[Row], *, now: int) -> None:
         """Fold rows in, each where it is newer than what is known; `now` in ms."""
-        await self.write(lambda database: database.directory.merge(rows, now=now))
+        self._open_database()
+        await self._answer(self._merging.add((rows, now), size=ROW_BYTES * len(rows)))
+
+    def _merge(self, merges: Sequence[Merge]) -> Sequence[StoreDown | None]:
+        rows = [row for some, _ in merges for row in some]
+        try:
+            self._open_database().directory.merge(rows, now=max(now for _, now in merges))
+        except StoreDown as down:
+            if down.is_fault or len(merges) == 1:
+                return [down] * len(merges)
+            # One of them is what no database takes; it must not take the others along.
+            return [result for each in merges for result in self._merge([each])]
+        return [None] * len(merges)
 
     async def user(self, user_id: str) -> User | None:
         """Give a user."""
@@ -242,5 +262,8 @@ class SqlStore:
         if down is None and not self._up:
             self._on_event("store_up")
         elif down is not None and self._up is not False:
-            self._on_event("store_down", level="error", key="store.url", detail=down.detail, effect=DOWN)
+            self._on_event(
+                "store_down", level="error", key="store.url", detail=down.detail, remedy=REMEDY,
+                effect="requests go on with what is known; webhooks are answered with 503",
+            )  # fmt: skip
         self._up = down is None

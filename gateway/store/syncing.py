@@ -11,7 +11,6 @@ from sqlalchemy import ColumnElement, Connection, Table, bindparam, not_, or_, s
 
 from gateway.core.directory import Row, User, buried
 from gateway.core.reconcile import (
-    SETTLED_MS,
     STAGES,
     Known,
     Progress,
@@ -21,6 +20,7 @@ from gateway.core.reconcile import (
     judge,
     may_be_gone,
     read_progress,
+    settled_at,
     written,
 )
 from gateway.errors import SyncRefused
@@ -38,6 +38,13 @@ class Outcome(NamedTuple):
 
     tally: Tally
     changed: Pairs  # each as it was, where it was known, and as it is
+
+
+class Suspects(NamedTuple):
+    """What may be gone, and from when (ms) on an answer tells of all of it."""
+
+    rows: list[Row]
+    settled_at: int
 
 
 class SyncTables:
@@ -116,19 +123,20 @@ class SyncTables:
 
     # --- pages -------------------------------------------------------------------------------------------------------
 
-    def suspects(self, stage: Stage, span: Span, present: Iterable[str], *, started_at: int, limit: int) -> list[Row]:
-        """Give some of what is known of a span and is not among `present`: it may be gone."""
+    def suspects(self, stage: Stage, span: Span, present: Iterable[str], *, started_at: int, limit: int) -> Suspects:
+        """Give some of what was known of a span at `started_at` and is not among `present`: it may be gone."""
         kind, here = KINDS[stage], set(present)
         table = TABLES[kind]
-        conditions = (not_(table.c.deleted), table.c.changed_at < started_at - SETTLED_MS, *_created_in(table, span))
+        conditions = (not_(table.c.deleted), table.c.changed_at < started_at, *_created_in(table, span))
         ids = select(table.c.id).where(*conditions).limit(limit + len(here))
 
-        def read(connection: Connection) -> list[Row]:
+        def read(connection: Connection) -> Suspects:
             # Nearly always all of them are present; what is not is read whole.
-            missing = [key for key in connection.execute(ids).scalars() if key not in here]
-            return list(_rows(connection, kind, missing[:limit]).values())
+            missing = [key for key in connection.execute(ids).scalars() if key not in here][:limit]
+            known = self._versions(connection, kind, missing).values()
+            return Suspects(list(_rows(connection, kind, missing).values()), max(map(settled_at, known), default=0))
 
-        found: list[Row] = self._read(read)
+        found: Suspects = self._read(read)
         return found
 
     def compare(
@@ -164,9 +172,15 @@ class SyncTables:
         return done
 
     def _judged(
-        self, connection: Connection, stage: Stage, rows: Sequence[Row], gone: Sequence[Row], *, asked_at: int,
+        self,
+        connection: Connection,
+        stage: Stage,
+        rows: Sequence[Row],
+        gone: Sequence[Row],
+        *,
+        asked_at: int,
         started_at: int,
-    ) -> Outcome:  # fmt: skip
+    ) -> Outcome:
         kind = KINDS[stage]
         known = self._versions(connection, kind, [row.id for row in (*rows, *gone)])
         counts = dict.fromkeys(("added", "mended", "same", "newer", "erased", "gone"), 0)
@@ -178,9 +192,9 @@ class SyncTables:
                 new.append(judged)
         for row in gone:
             # Looked at once more: a webhook may have spoken of it while Clerk was asked.
-            if row.id in known and may_be_gone(known[row.id], started_at=started_at):
+            if row.id in known and may_be_gone(known[row.id], asked_at=asked_at, started_at=started_at):
                 counts["gone"] += 1
-                new.append(buried(row, at=started_at))
+                new.append(buried(row, at=asked_at))
         old = _rows(connection, kind, [row.id for row in new if row.id in known])
         return Outcome(Tally(**counts), [(old.get(row.id), row) for row in new])
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import BigInteger, Boolean, Column, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, ColumnElement, LargeBinary, MetaData, Table, Text, literal_column
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
@@ -126,3 +126,11 @@ TABLES: Final[Mapping[type[Row], Table]] = {User: USERS, Organization: ORGANIZAT
 def inserting(table: Table, dialect: str) -> Any:
     """Give an INSERT into a table, of the kind that can say what to do where the row is there already."""
     return INSERTS[dialect](table)
+
+
+def is_deleted(table: Table) -> ColumnElement[Any]:
+    """Say of a row of the directory that it is a tombstone, in the words of the indexes of those.
+
+    SQLAlchemy would say `deleted = 1` to SQLite, which does not see that this is `deleted`, and would look at each row.
+    """
+    return literal_column(f"{table.name}.{table.c.deleted.name}")

@@ -10,6 +10,7 @@ from gateway.core.forwarding import Network
 from gateway.core.headers import FieldRules
 from gateway.core.identity import IdentityPolicy
 from gateway.core.model import Identified, Principal
+from gateway.core.revocation import fits
 from gateway.core.routing import RouteTable
 from gateway.core.verify import TokenPolicy
 from gateway.net.jwks import KeySource
@@ -41,13 +42,13 @@ class VerifiedTokens:
     every time.
     """
 
-    __slots__ = ("__weakref__", "_by_user", "_generation", "_good", "_most", "_refused")
+    __slots__ = ("__weakref__", "_generation", "_good", "_most", "_of", "_refused")
     LIFE_S = 300.0
     REFUSED_LIFE_S = 60.0
 
     def __init__(self, most: int = 10_000) -> None:
         self._good: dict[bytes, tuple[float, Identified]] = {}
-        self._by_user: dict[str, set[bytes]] = {}
+        self._of: dict[str, set[bytes]] = {}  # keys by the ids of the user, the session and the organisation
         self._refused: dict[bytes, tuple[float, str]] = {}
         self._generation = -1
         self._most = most
@@ -56,7 +57,7 @@ class VerifiedTokens:
         """Give what is known of a token that is still good at `now` under these keys."""
         if generation != self._generation:
             self._good.clear()
-            self._by_user.clear()
+            self._of.clear()
             self._refused.clear()
             self._generation = generation
             return None
@@ -74,9 +75,8 @@ class VerifiedTokens:
         if len(self._good) >= self._most:
             self._drop(next(iter(self._good)))
         self._good[key] = (min(good_until, now + self.LIFE_S), identified)
-        user_id = identified.principal.user_id
-        if user_id is not None:
-            self._by_user.setdefault(user_id, set()).add(key)
+        for name in _names(identified.principal):
+            self._of.setdefault(name, set()).add(key)
 
     def refuse(self, key: bytes, reason: str, *, now: float) -> None:
         """Remember a token that no time will make good. Apart, so that made-up ones push out no good one."""
@@ -84,25 +84,27 @@ class VerifiedTokens:
 
     def forget(self, *, user: str | None = None, session: str | None = None, org: str | None = None) -> None:
         """Forget the good verdicts of whoever fits everything that is given: they are to be reached anew."""
-        keys = self._by_user.get(user, ()) if user is not None else self._good
-        for key in [key for key in keys if _fits(self._good[key][1].principal, session, org)]:
+        # By the narrowest: of an organisation's deletion not every verdict there is may have to be looked at.
+        name = session or user or org
+        keys = self._good if name is None else self._of.get(name, ())
+        for key in [key for key in keys if fits(self._good[key][1].principal, user=user, session=session, org=org)]:
             self._drop(key)
 
     def _drop(self, key: bytes) -> None:
         entry = self._good.pop(key, None)
-        user_id = entry[1].principal.user_id if entry is not None else None
-        if user_id is not None:
-            of_user = self._by_user[user_id]
-            of_user.discard(key)
-            if not of_user:
-                del self._by_user[user_id]
+        for name in _names(entry[1].principal) if entry is not None else ():
+            those = self._of.get(name)
+            if those is not None:
+                those.discard(key)
+                if not those:
+                    del self._of[name]
 
     def __len__(self) -> int:
         return len(self._good)
 
 
-def _fits(principal: Principal, session: str | None, org: str | None) -> bool:
-    return session in (None, principal.session_id) and org in (None, principal.org_id)
+def _names(principal: Principal) -> list[str]:
+    return [name for name in (principal.user_id, principal.session_id, principal.org_id) if name is not None]
 
 
 def _remember(entries: dict[bytes, T], key: bytes, entry: T, most: int) -> None:

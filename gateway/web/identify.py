@@ -129,7 +129,9 @@ async def _verified(deps: Deps, issuer: Issuer, raw: bytes, token_key: bytes, no
     identified = _identified(deps, principal, is_known=is_known)
     # Keys that changed while this one waited verify the next request again.
     if generation == issuer.keys.generation:
-        good_until = principal.expires_at + issuer.tokens.leeway_s if is_known else now + MISS_LIFE_S
+        good_until = principal.expires_at + issuer.tokens.leeway_s
+        if not is_known:
+            good_until = min(good_until, now + MISS_LIFE_S)
         deps.verified.put(token_key, identified, good_until=good_until, now=now)
     return identified
 

@@ -24,6 +24,7 @@ MOST_ASKED: Final = 256  # users looked up at the same time; with more, the stor
 MOST_FETCHED: Final = 100  # from Clerk, waiting or under way: the rest is left to webhooks
 FETCHED_AT_ONCE: Final = 4
 ASKED_CLERK: Final = 10_000  # remembered not to be asked about again
+REST_S: Final = 30.0  # Clerk is not asked by everybody who comes, one after the other, while it cannot be asked
 
 
 class Source(Protocol):
@@ -48,6 +49,8 @@ class People:
         self._fetching: set[asyncio.Task[None]] = set()
         self._fetched: OrderedDict[str, None] = OrderedDict()
         self._fetches = asyncio.Semaphore(FETCHED_AT_ONCE)
+        self._rest_until = 0.0  # Unix seconds
+        self._pasts = 0  # how often all was forgotten
 
     def __len__(self) -> int:
         return len(self._known)
@@ -64,8 +67,11 @@ class People:
         user_id = principal.user_id
         if user_id is None:
             return True
-        if user_id in self._known:
+        entry = self._known.get(user_id)
+        if entry is not None:
             self._known.move_to_end(user_id)
+            if is_provisional(entry[0]):  # there was no room to ask, or Clerk could not be asked
+                self._fetch(user_id)
             return True
         asking = self._asking.get(user_id)
         if asking is None:
@@ -79,7 +85,10 @@ class People:
     async def _ask(self, user_id: str, claims: Mapping[str, Any]) -> None:
         """Look a user up, write one down who is not there, and know the result."""
         try:
-            row = await self._looked_up(user_id, claims)
+            past = -1
+            while past != self._pasts:  # what was read in between may be of another directory
+                past = self._pasts
+                row = await self._looked_up(user_id, claims)
         except StoreDown:
             return
         finally:
@@ -121,6 +130,7 @@ class People:
 
     def forget_all(self) -> None:
         """Know nobody any more: the directory is another one than before."""
+        self._pasts += 1
         for user_id in tuple(self._known):
             self._drop(user_id)
             self._changed(user_id)
@@ -145,6 +155,8 @@ class People:
         source = self._source()
         if source is None or user_id in self._fetched or len(self._fetching) >= MOST_FETCHED:
             return
+        if self._now() < self._rest_until:
+            return
         self._fetched[user_id] = None
         if len(self._fetched) > ASKED_CLERK:
             self._fetched.popitem(last=False)
@@ -162,6 +174,7 @@ class People:
                 await self._directory.merge([user], now=self._now_ms())
             except GatewayError:
                 self._fetched.pop(user_id, None)  # asked again when the user is met again
+                self._rest_until = self._now() + REST_S
                 return
         self.take(user)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.core.delivery import Subscription
-from gateway.core.directory import Row, User, row_of
+from gateway.core.directory import User
 from gateway.core.events import WebhookPolicy
 from gateway.core.model import StoreAddress
 from gateway.core.reconcile import SyncPolicy
@@ -26,7 +26,7 @@ from gateway.web.admin_revoke import Revoked
 from gateway.web.feed import Feed
 from gateway.web.people import People
 from gateway.web.reconciling import Reconciling
-from gateway.web.revocations import RevocationFeed, Revocations
+from gateway.web.revocations import Revocations
 
 
 class Recorded(Protocol):
@@ -66,14 +66,13 @@ class Kept:
     store: SqlStore
     people: People
     feed: Feed
-    ends: RevocationFeed
     deliveries: Deliveries
     reconciling: Reconciling
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """What runs, in the order in which it starts."""
-        return self.store, self.feed, self.ends, self.deliveries, self.reconciling
+        return self.store, self.feed, self.deliveries, self.reconciling
 
 
 class Records:
@@ -127,8 +126,7 @@ class Records:
         return Kept(
             store,
             people,
-            Feed(store, people),
-            RevocationFeed(store, self.revocations, on_event=on_event),
+            Feed(store, people, self.revocations, on_event=on_event),
             Deliveries(store, self._contexts, on_event=on_event, now=now, rng=spread),
             Reconciling(
                 store, self._clerk, policy=lambda: gateway.sync, keys=lambda: gateway.keys, on_event=on_event, now=now
@@ -151,8 +149,8 @@ class Records:
     async def first(self, within_s: float) -> None:
         """Wait for what requests must not be served without, but not for a store that is down."""
         if self._kept is not None:
-            await self._kept.ends.first(within_s)
-            if not self._kept.ends.is_whole:
+            await self._kept.feed.first(within_s)
+            if not self._kept.feed.is_whole:
                 effect = "until the store is up, what was revoked before this start is let through"
                 self._log.event("revocations_unknown", level="warning", effect=effect)
 
@@ -169,21 +167,17 @@ class Records:
 
     def learn(self, arrival: Arrival) -> None:
         """Take up at once what a webhook says that has just been stored."""
-        row = row_of(arrival.event)
-        self._end(arrival, row)
+        self.end(arrival)
         if self._kept is not None:
-            if isinstance(row, User):
-                self._kept.people.take(row)
-                if row.deleted:
-                    self._kept.deliveries.erased(row.id)
+            if isinstance(arrival.row, User):
+                self._kept.people.take(arrival.row)
+                if arrival.row.deleted:
+                    self._kept.deliveries.erased(arrival.row.id)
             self._kept.deliveries.stored(arrival.event.type)
 
     def end(self, arrival: Arrival) -> None:
-        """Refuse what a webhook ends that could not be stored."""
-        self._end(arrival, row_of(arrival.event))
-
-    def _end(self, arrival: Arrival, row: Row | None) -> None:
-        self.revocations.take(revocations_of(arrival.event, row, now_ms=arrival.received_at))
+        """Refuse what a webhook ends, be it stored or not."""
+        self.revocations.take(revocations_of(arrival.event, arrival.row, now_ms=arrival.received_at))
 
     # --- what operators want ------------------------------------------------------------------------------------------
 

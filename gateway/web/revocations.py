@@ -1,25 +1,18 @@
 """What is revoked, as this process knows it: asked once per verified token and once per stream, never per request.
 
-`Revocations` is the memory; `RevocationFeed` brings in what earlier runs left in the store and other processes add.
+What earlier runs left in the store, and other processes add, is brought by `feed`.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from gateway.core.model import Principal
 from gateway.core.revocation import Revocation, is_issued_by
-from gateway.errors import StoreDown
-from gateway.store.sql import OnEvent, SqlStore
-
-if TYPE_CHECKING:
-    from gateway.store.database import Database
+from gateway.store.sql import OnEvent
 
 # Of each kind. Of sessions, which are most, a day's worth is kept, and their tokens live a minute: what has to go first
 # has been void in all but name for long.
 MOST: Final = 200_000
-POLL_S: Final = 1.0
 
 K = TypeVar("K")
 _NOTHING: Final = (None, None, None, None)
@@ -134,57 +127,3 @@ class Revocations:
 
     def _now_ms(self) -> int:
         return int(self._now() * 1000)
-
-
-class RevocationFeed:
-    """Brings what the store has to `Revocations`: all of it first, then once a second what came since. `close` it."""
-
-    def __init__(self, store: SqlStore, revocations: Revocations, *, on_event: OnEvent) -> None:
-        self._store, self._revocations, self._on_event = store, revocations, on_event
-        self._database: Database | None = None
-        self._change = 0  # the last one known of what is in that database
-        self._tried = asyncio.Event()
-        self._running: asyncio.Task[None] | None = None
-        self.is_whole = False  # whether all of it has been brought
-
-    def start(self) -> None:
-        """Begin."""
-        self._running = asyncio.get_running_loop().create_task(self._run())
-
-    async def close(self) -> None:
-        """Stop."""
-        if self._running is not None:
-            self._running.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._running
-
-    async def first(self, within_s: float) -> None:
-        """Return once all is known, or cannot be now; at the latest after so many seconds."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                await self._tried.wait()
-
-    async def _run(self) -> None:
-        await self._store.looked.wait()
-        while True:
-            try:
-                await self.catch_up()
-            except StoreDown:
-                pass  # the store says so itself; what is known stays known
-            except Exception as error:  # a fault of our own must not end this for good
-                self._on_event("revocations_failed", level="error", exc_info=error)
-            self._tried.set()
-            await asyncio.sleep(POLL_S)
-
-    async def catch_up(self) -> None:
-        """Bring what is new. Raises StoreDown."""
-        while found := await self._store.read(self._read):
-            self._revocations.take(revocation for _, revocation in found)
-            self._change = found[-1][0]
-        self.is_whole = True
-
-    def _read(self, database: "Database") -> tuple[tuple[int, Revocation], ...]:
-        # One that was opened anew may be another one, a backup put in its place: its numbers begin where they like.
-        if database is not self._database:
-            self._database, self._change = database, 0
-        return database.revocations.since(self._change)

@@ -75,14 +75,15 @@ class Stream:
 class Streams:
     """The open ones. `is_revoked` says of whom none may be."""
 
-    __slots__ = ("_deadlines", "_draining", "_is_revoked", "_of_user", "_open", "_random_bits")
+    __slots__ = ("_deadlines", "_draining", "_is_revoked", "_of", "_open", "_random_bits")
 
     def __init__(
         self, deadlines: Deadlines, random_bits: Callable[[int], int], is_revoked: Callable[[Principal], bool]
     ) -> None:
         self._deadlines, self._random_bits, self._is_revoked = deadlines, random_bits, is_revoked
         self._open: set[Stream] = set()
-        self._of_user: defaultdict[str, set[Stream]] = defaultdict(set)  # sessions end all the time
+        # By the ids of the user, the session and the organisation: sessions end all the time.
+        self._of: defaultdict[str, set[Stream]] = defaultdict(set)
         self._draining = False
 
     def __len__(self) -> int:
@@ -111,18 +112,18 @@ class Streams:
         stream.principal = principal
         if principal is None:
             return
-        if principal.user_id is not None:
-            self._of_user[principal.user_id].add(stream)
+        for name in _names(principal):
+            self._of[name].add(stream)
         if self._is_revoked(principal):
             stream.end(REVOKED)
 
     def _unbind(self, stream: Stream) -> None:
-        user = stream.principal.user_id if stream.principal is not None else None
-        if user is not None:
-            of_user = self._of_user[user]
-            of_user.discard(stream)
-            if not of_user:
-                del self._of_user[user]
+        for name in _names(stream.principal) if stream.principal is not None else ():
+            those = self._of.get(name)
+            if those is not None:
+                those.discard(stream)
+                if not those:
+                    del self._of[name]
 
     def close(self, stream: Stream) -> None:
         """Forget one that is gone."""
@@ -138,11 +139,11 @@ class Streams:
 
         Only those whose token was issued up to `before` (ms). One that is being ended for this does not count again.
         """
-        if user is None and session is None and org is None:
+        name = session or user or org
+        if name is None:
             return 0
-        near = self._open if user is None else self._of_user.get(user, ())
         fitting = [
-            stream for stream in near
+            stream for stream in self._of.get(name, ())
             if not stream.over and stream.ending is not REVOKED and stream.principal is not None
             and fits(stream.principal, user=user, session=session, org=org) and is_issued_by(before, stream.principal)
         ]  # fmt: skip
@@ -184,3 +185,7 @@ class Streams:
         if not stream.deadline:
             self._deadlines.watch(stream)
         stream.deadline = min(deadline, stream.deadline or deadline)
+
+
+def _names(principal: Principal) -> list[str]:
+    return [name for name in (principal.user_id, principal.session_id, principal.org_id) if name is not None]

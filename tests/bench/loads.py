@@ -40,6 +40,14 @@ function init()
 end
 function request() at = at % #requests + 1; return requests[at] end
 """
+# Requests as they stand, in a file that has a NUL behind each.
+_WHOLE = """
+local requests, at = {}, 0
+function init()
+    local file = io.open(WHOLE, "rb")
+    for each in file:read("*a"):gmatch("([^%z]+)%z") do requests[#requests + 1] = each end
+end
+"""
 # Each token once. wrk tries `request` once before it begins; a connection that is given nothing to send rests.
 _ONCE = """
 local tried, answered = false, 0
@@ -57,14 +65,15 @@ end
 
 @dataclass(frozen=True)
 class Request:
-    """What a row sends; with `tokens`, each request has the next one of the file."""
+    """What a row sends; with `tokens`, each request has the next one of the file; `whole` is a file of requests."""
 
     fields: Mapping[str, str] = field(default_factory=dict)
     method: str = "GET"
     target: str = "/orders?page=2"
     body_bytes: int = 0
     tokens: Path | None = None
-    once: bool = False  # each token once, then it is over
+    whole: Path | None = None
+    once: bool = False  # each token, or whole request, once, then it is over
 
     def script(self) -> str:
         """Write it as wrk's Lua; a JSON string of ASCII is a Lua string too."""
@@ -74,7 +83,9 @@ class Request:
             lines.append(f'wrk.body = string.rep("x", {self.body_bytes})')
         if self.tokens is not None:
             lines.append(f"local TOKENS = {json.dumps(str(self.tokens))}{_CYCLE}")
-            lines.append(_ONCE if self.once else "")
+        if self.whole is not None:
+            lines.append(f"local WHOLE = {json.dumps(str(self.whole))}{_WHOLE}")
+        lines.append(_ONCE if self.once else "")
         return "\n".join(lines) + _DONE
 
 
@@ -88,14 +99,15 @@ class Answered:
 
 
 def load(request: Request, port: int, *, seconds: float, folder: Path) -> Answered:
-    """Send a request over and over on 64 connections: for some seconds, or until each token was sent once.
+    """Send a request over and over on 64 connections: for some seconds, or until each was sent once.
 
     Raises:
         BenchError: connections broke.
     """
     script = folder / "wrk.lua"
     script.write_text(request.script())
-    command = [find_program("wrk") or "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{LONGEST_S}s", "-s", str(script)]
+    limits = (f"-c{CONNECTIONS}", f"-d{LONGEST_S}s", "--timeout", f"{ANSWER_S}s")
+    command = [find_program("wrk") or "wrk", "-t1", *limits, "-s", str(script)]
     began = time.monotonic()
     with subprocess.Popen(
         [*command, f"http://127.0.0.1:{port}{request.target}"],

@@ -3,6 +3,7 @@
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tests.bench import BenchError
 from tests.bench.accounting import cpu_s, forget_peak, peak_mib, rss_mib
@@ -164,8 +165,8 @@ def _send(client: Client, fields: dict[str, str], size: str) -> None:
 
 
 def at_rest(stage: Stage, proxy: str) -> Sample:
-    """Start anew, answer one request, and rest."""
-    return _memory(stage, proxy, 1)
+    """Start anew, answer one request, and rest; the gateway without a store, which has a row of its own."""
+    return _memory(stage, proxy, 1, **({"store": {"url": None}} if proxy == "gateway" else {}))
 
 
 def idle(stage: Stage, proxy: str) -> Sample:
@@ -176,9 +177,9 @@ def idle(stage: Stage, proxy: str) -> Sample:
     return _memory(stage, proxy, count)
 
 
-def _memory(stage: Stage, proxy: str, connections: int) -> Sample:
+def _memory(stage: Stage, proxy: str, connections: int, **changed: Any) -> Sample:
     with ExitStack() as until:
-        process = stage.start(PROXIES[proxy], until, f"{proxy}-{connections}")
+        process = stage.start(PROXIES[proxy], until, f"{proxy}-{connections}", **changed)
         rest = rss_mib(process.pid)
         fields = authorised(stage.tokens.good)
         clients = until.enter_context(idle_connections(process.port, connections, fields))

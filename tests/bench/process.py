@@ -3,6 +3,7 @@
 import http.client
 import os
 import random
+import resource
 import shutil
 import socket
 import subprocess
@@ -49,21 +50,56 @@ def kept_port() -> int:
     raise BenchError(f"no free port below {lowest}")
 
 
-def ask(port: int, target: str, fields: Mapping[str, str] | None = None, *, within_s: float = 5.0) -> tuple[int, bytes]:
-    """GET something on a connection of its own; give status and body."""
+def ask(
+    port: int, target: str, fields: Mapping[str, str] | None = None, *, body: bytes | None = None, within_s: float = 5.0
+) -> tuple[int, bytes]:
+    """GET something on a connection of its own, or POST a body; give status and body."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=within_s)
     try:
-        connection.request("GET", target, headers=dict(fields or {}))
+        connection.request("GET" if body is None else "POST", target, body, headers=dict(fields or {}))
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:
         connection.close()
 
 
-class Process:
-    """A running server. Its stdout is `log`, to which it appends; what it complains about stands beside it."""
+def cpu_of(name: str, command: Sequence[str], *, core: int, log: Path, within_s: float) -> float:
+    """Run a program on one core to its end; give the CPU time it took.
 
-    def __init__(self, name: str, command: Sequence[str], *, port: int, core: int, folder: Path, log: Path) -> None:
+    Raises:
+        BenchError: it failed, or did not come to an end.
+    """
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with log.open("ab") as out, subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, cwd=Path(__file__).parents[2],
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+    ) as popen:  # fmt: skip
+        try:
+            code: int | str = popen.wait(within_s)
+        except subprocess.TimeoutExpired:
+            code = "nothing yet"
+        finally:
+            popen.kill()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if code != 0:
+        raise BenchError(f"{name} ended with {code}{_last_lines(log)}")
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _last_lines(log: Path) -> str:
+    said = log.read_text(errors="replace").strip().splitlines()[-8:]
+    return "".join(f"\n    {line}" for line in said)
+
+
+class Process:
+    """A running server. Its stdout is `log`, to which it appends; what it complains about stands beside it.
+
+    Waits until it answers, unless `waiting` is not wanted.
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], *, port: int, core: int, folder: Path, log: Path, waiting: bool = True
+    ) -> None:
         self.name, self.port, self.log = name, port, log
         self._errors = folder / f"{log.name}.errors"
         with log.open("ab") as out, self._errors.open("ab") as errors:
@@ -73,7 +109,7 @@ class Process:
             )  # fmt: skip
         self.pid = self._popen.pid
         try:
-            self.ready_cpu_s = self._wait_ready()
+            self.ready_cpu_s = self._wait_ready() if waiting else 0.0
         except BaseException:
             self.stop()
             raise
@@ -89,20 +125,21 @@ class Process:
             if status != 503:
                 return cpu_s(self.pid)
             time.sleep(POLL_S)
-        raise BenchError(f"{self.name} does not answer after {START_S:g} s{self._complaint()}")
+        raise BenchError(f"{self.name} does not answer after {START_S:g} s{_last_lines(self._errors)}")
 
     def check_alive(self) -> None:
         """Raise BenchError if it has ended."""
         if self._popen.poll() is not None:
-            raise BenchError(f"{self.name} ended with {self._popen.returncode}{self._complaint()}")
-
-    def _complaint(self) -> str:
-        said = self._errors.read_text(errors="replace").strip().splitlines()[-8:]
-        return "".join(f"\n    {line}" for line in said)
+            raise BenchError(f"{self.name} ended with {self._popen.returncode}{_last_lines(self._errors)}")
 
     def forget_log(self) -> None:
         """Empty the log; all who write one append to it."""
         os.truncate(self.log, 0)
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        self._popen.kill()
+        self._popen.wait()
 
     def stop(self, within_s: float = STOP_S) -> int:
         """End it, whatever it does; give its exit code."""

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -35,10 +36,13 @@ def _start(around: Surroundings, name: str, command: list[str], port: int, log: 
     return Process(name, command, port=port, core=around.core, folder=around.folder, log=log)
 
 
-def start_gateway(around: Surroundings, label: str) -> Process:
-    """Start `gateway run`: defaults, with CORS and identity headers; large bodies are allowed where they are sent."""
+def start_gateway(around: Surroundings, label: str, **changed: Any) -> Process:
+    """Start `gateway run`: defaults, with CORS and identity headers; large bodies are allowed where they are sent.
+
+    `changed` are settings that replace these, or are added to a block of them.
+    """
     port, config = free_port(), around.folder / f"{label}.yaml"
-    settings = {
+    settings: dict[str, Any] = {
         "listen": {"host": "127.0.0.1", "port": port},
         "admin": {"port": None},
         "clerk": {
@@ -56,6 +60,8 @@ def start_gateway(around: Surroundings, label: str) -> Process:
         "cors": {"origins": [APP]},
         "store": {"url": f"sqlite:///{around.folder / label}.db"},  # identity is enriched from it, as by default
     }  # fmt: skip
+    for name, block in changed.items():
+        settings[name] = settings.get(name, {}) | block
     config.write_text(yaml.safe_dump(settings))
     command = [sys.executable, "-m", "gateway", "run", "-c", str(config)]
     return _start(around, "gateway", command, port, around.folder / f"{label}.log")
@@ -232,7 +238,7 @@ class Proxy:
 
     name: str
     title: str
-    start: Callable[[Surroundings, str], Process]
+    start: Callable[..., Process]  # (Surroundings, label); the gateway's takes changed settings, too
     verifies: bool = True
     logs: bool = True
 

@@ -14,7 +14,7 @@ BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 NOTHING, FAILED = "–", "failed"
 WIDTH = 120
 UNITS = {
-    "µs": "µs of CPU per request, message or event",
+    "µs": "µs of CPU per request, message, event or webhook",
     "MB/s": "MB per second of CPU",
     "MiB": "MiB of memory",
     "s": "s of CPU",
@@ -42,6 +42,11 @@ class Figures:
         values = [sample.value for sample in samples]
         return max(values) if ROWS[row].more_is_better else min(values)
 
+    def rate(self, row: str, proxy: str) -> float | None:
+        """Give the most that were answered in a second, in any round."""
+        rates = [s.per_s for s in self.samples.get(row, {}).get(proxy, ()) if s.per_s is not None]
+        return max(rates, default=None)
+
     def growth(self, row: str, proxy: str) -> float | None:
         """Give the largest growth of memory in any round."""
         grown = [s.growth_mib for s in self.samples.get(row, {}).get(proxy, ()) if s.growth_mib is not None]
@@ -67,8 +72,8 @@ class Verdict:
     @property
     def of(self) -> str:
         """What the value is of."""
-        if self.target.growth:
-            return "MiB grown"
+        if self.target.growth or self.target.rate:
+            return "MiB grown" if self.target.growth else "a second"
         return f"× {self.target.proxy or self.target.row}" if self.target.proxy or self.target.row else ""
 
     def __str__(self) -> str:
@@ -86,6 +91,8 @@ def judge(figures: Figures, row: Row) -> list[Verdict]:
 def _value(figures: Figures, row: Row, target: Target) -> float | None:
     if target.growth:
         return figures.growth(row.name, "gateway")
+    if target.rate:
+        return figures.rate(row.name, "gateway")
     own = figures.best(row.name, "gateway")
     if not target.proxy and not target.row:
         return own
@@ -213,7 +220,7 @@ def _cell_json(row: Row, samples: Sequence[Sample]) -> dict[str, Any]:
 def _verdict_json(verdict: Verdict) -> dict[str, Any]:
     target = verdict.target
     return {
-        "of": "growth_mib" if target.growth else "figure" if not verdict.of else "ratio",
+        "of": "growth_mib" if target.growth else "per_s" if target.rate else "ratio" if verdict.of else "figure",
         "to": target.proxy or target.row or None,
         "at_least" if target.at_least else "below" if target.below else "at_most": target.limit,
         "value": None if verdict.value is None else round(verdict.value, 3),

@@ -19,9 +19,12 @@ import uvloop
 from tests.bench import BenchError
 from tests.bench.accounting import cores, raise_file_limit
 from tests.bench.ground import Ground, Outcome
+from tests.bench.killed import webhooks
 from tests.bench.process import find_program
 from tests.bench.scenes import SPARE_FILES, crowd, failover_get, failover_post, reloads, restarts
+from tests.bench.stores import Stores
 from tests.bench.tokens import Tokens
+from tests.fakes.postgres import binaries
 
 EXIT_BROKEN, EXIT_MISSING = 1, 2
 WIDTH, INDENT = 120, 26
@@ -57,6 +60,14 @@ PROMISES = {
         "idle and busy connections at once: none refused, all answered",
         lambda ground, chosen: crowd(ground, chosen.idle, chosen.busy),
     ),
+    "webhooks": Promise(
+        "the gateway is killed while webhooks come: none that it acknowledged is lost (SQLite)",
+        lambda ground, chosen: webhooks(ground, ground.stores.sqlite("webhooks"), chosen.crashes),
+    ),
+    "webhooks-pg": Promise(
+        "the gateway is killed while webhooks come: none that it acknowledged is lost (PostgreSQL)",
+        lambda ground, chosen: webhooks(ground, ground.stores.postgresql(), chosen.crashes),
+    ),
 }  # fmt: skip
 
 
@@ -72,14 +83,14 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("scenes", nargs="*", type=_scene, metavar="SCENE", help=f"{', '.join(PROMISES)} (default: all)")
     for name, count, what in (
         ("kills", 8, "of an endpoint, per scene"), ("reloads", 100, "of the configuration"),
-        ("restarts", 10, "of the gateway"), ("idle", 10_000, "connections"), ("busy", 1_000, "connections"),
+        ("restarts", 10, "of the gateway"), ("crashes", 50, "of the gateway, per scene"), ("idle", 10_000, "connections"), ("busy", 1_000, "connections"),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=count, metavar="N", help=f"{what} (default: {count:,})")
     parser.add_argument(
         "--rehearse", action="store_true", help="nginx in the gateway's place, where it can stand there"
     )
     chosen = parser.parse_args(given)
-    if min(chosen.kills, chosen.reloads, chosen.restarts, chosen.idle, chosen.busy) < 1:
+    if min(chosen.kills, chosen.reloads, chosen.restarts, chosen.crashes, chosen.idle, chosen.busy) < 1:
         parser.error("every number must be at least 1")
     able = [name for name, promise in PROMISES.items() if promise.rehearsed or not chosen.rehearse]
     chosen.scenes = [name for name in able if name in (chosen.scenes or able)]
@@ -98,7 +109,7 @@ def play(chosen: argparse.Namespace) -> dict[str, Outcome]:
     for name in chosen.scenes:
         with ExitStack() as until:
             folder = Path(until.enter_context(tempfile.TemporaryDirectory(prefix="resilience-", dir=shared)))
-            ground = Ground(folder, core, loader, tokens, files, until, rehearse=chosen.rehearse)
+            ground = Ground(folder, core, loader, tokens, files, until, Stores(until), rehearse=chosen.rehearse)
             try:
                 outcomes[name] = uvloop.run(_played(ground, chosen, name))
             except (BenchError, OSError) as error:
@@ -124,6 +135,9 @@ def main() -> int:
     chosen = arguments()
     if sys.platform != "linux" or (chosen.rehearse and find_program("nginx") is None):
         print("resilience: runs on Linux; --rehearse needs nginx (apt-get install nginx-light)", file=sys.stderr)
+        return EXIT_MISSING
+    if "webhooks-pg" in chosen.scenes and binaries() is None:
+        print("resilience: webhooks-pg needs PostgreSQL (apt-get install postgresql), or name others", file=sys.stderr)
         return EXIT_MISSING
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever is stopped stops what was started
     try:

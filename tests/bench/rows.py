@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.bench import lasting, measures
+from tests.bench import directory, lasting, measures, webhooks
 from tests.bench.measures import Sample
 from tests.bench.stage import Stage
 
@@ -18,6 +18,7 @@ class Target:
     proxy: str = ""  # the ratio of the gateway's figure to this one's
     row: str = ""  # the ratio to the gateway's own figure there
     growth: bool = False  # MiB of memory gained while measuring
+    rate: bool = False  # how many were answered in a second
     at_least: bool = False
     below: bool = False  # the limit itself is too much
 
@@ -31,6 +32,7 @@ class Row:
     measure: Measure
     unit: str = "µs"  # of CPU per answered request; or MB per s of CPU, MiB, s of CPU, ms on the clock
     verifying_only: bool = False  # what only forwards cannot do it
+    gateway_only: bool = False  # no other proxy can
     targets: Sequence[Target] = ()
     most_rounds: int | None = None
 
@@ -83,6 +85,20 @@ ROWS = {
         )),
         Row("rest", "memory at rest", measures.at_rest, unit="MiB", most_rounds=1, targets=(Target(75),)),
         Row("idle", "memory with 10,000 idle connections", measures.idle, unit="MiB", most_rounds=1, targets=(Target(200),)),
+        Row("rest-store", "memory at rest, with a store that was used", directory.at_rest, unit="MiB", gateway_only=True,
+            most_rounds=1, targets=(Target(110),)),
+        Row("known", "memory while 50,000 of 1,000,000 users make requests", directory.known, unit="MiB",
+            gateway_only=True, most_rounds=1, targets=(Target(250, below=True),)),
+        Row("lookup", "user looked up by id among 1,000,000, median", directory.lookup, unit="ms", gateway_only=True,
+            targets=(Target(2),)),
+        Row("backfill", "backfill of 1,000,000 users from Clerk", directory.backfill, unit="s", gateway_only=True,
+            most_rounds=1, targets=(Target(900, below=True),)),
+        Row("webhooks", "webhook of 2 KiB accepted, SQLite", webhooks.sqlite, gateway_only=True, targets=(
+            Target(2_000), Target(500, rate=True, at_least=True),
+        )),
+        Row("webhooks-pg", "webhook of 2 KiB accepted, PostgreSQL", webhooks.postgresql, gateway_only=True, targets=(
+            Target(1_000), Target(1_000, rate=True, at_least=True),
+        )),
         Row("ready", "from start to the first answer", measures.ready, unit="s", targets=(Target(1.0),)),
     )
 }  # fmt: skip

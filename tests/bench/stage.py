@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.bench import BenchError
 from tests.bench.loads import CONNECTIONS, Answered, Request, load
 from tests.bench.process import Process, ask
 from tests.bench.proxies import PROXIES, Proxy, Surroundings
+from tests.bench.stores import Stores
 from tests.bench.tokens import APP, Tokens, claims_of
 from tests.bench.upstream import ANSWER
 
@@ -31,6 +33,8 @@ class Stage:
     around: Surroundings
     seconds: float  # each load takes
     files: int  # that a process may open
+    stores: Stores
+    users: int  # there are in the directory, where a row is about many
     round: int = 0
     distinct: Sequence[str] = ()  # tokens sent in turn
     fresh: Sequence[Sequence[str]] = ()  # tokens sent once each, by round
@@ -49,9 +53,9 @@ class Stage:
         path.write_text("\n".join(tokens) + "\n")
         return path
 
-    def start(self, proxy: Proxy, until: ExitStack, label: str = "") -> Process:
-        """Start a proxy that runs until the stack is closed."""
-        process = proxy.start(self.around, label or proxy.name)
+    def start(self, proxy: Proxy, until: ExitStack, label: str = "", **changed: Any) -> Process:
+        """Start a proxy that runs until the stack is closed; the gateway with changed settings."""
+        process = proxy.start(self.around, label or proxy.name, **changed)
         until.callback(process.stop)
         return process
 

@@ -5,9 +5,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from svix.webhooks import Webhook
 
+from tests.bench import BenchError
 from tests.bench.__main__ import EXIT_MISSING, arguments, missing_tools
 from tests.bench.accounting import cpu_s, rss_mib
 from tests.bench.loads import Request
@@ -16,11 +19,15 @@ from tests.bench.process import find_program
 from tests.bench.proxies import PROXIES
 from tests.bench.report import BEGIN, END, Figures, as_json, judge, markdown, replace_block, table
 from tests.bench.rows import ROWS
+from tests.bench.stores import count_users, count_webhooks, fill
 from tests.bench.tokens import Tokens, claims_of
+from tests.bench.webhooks import SECRET, check_kept, head_of
+from tests.fakes.clerk_api import Crowd
+from tests.fakes.clerk_events import body
+from tests.fakes.postgres import binaries
 
 ROOT = Path(__file__).parents[2]
 ABSENT = [name for name in ("nginx", "wrk") if find_program(name) is None]
-SMOKE = ("--against", "nginx", "--rounds", "1", "--seconds", "0.3")
 
 
 def figures(**changed: dict[str, list[Sample]]) -> Figures:
@@ -52,6 +59,15 @@ def test_targets_are_ratios_of_the_best() -> None:
 def test_a_target_may_be_another_row_of_the_gateway() -> None:
     assert [v.met for v in judge(figures(), ROWS["hostile"])] == [None]
     assert [v.met for v in judge(figures(first={"gateway": [Sample(40.0)]}), ROWS["hostile"])] == [False]
+
+
+def test_a_target_may_be_how_many_were_answered_in_a_second() -> None:
+    accepted = figures(webhooks={"gateway": [Sample(1900.0, 450.0), Sample(2100.0, 510.0)]})
+    assert [(v.value, v.met) for v in judge(accepted, ROWS["webhooks"])] == [(1900.0, True), (510.0, True)]
+    assert "510 a second (≥ 500)" in table(accepted)
+    assert as_json(accepted)["rows"][-1]["targets"][1]["of"] == "per_s"
+    slow = figures(webhooks={"gateway": [Sample(1900.0, 450.0)]})
+    assert [v.met for v in judge(slow, ROWS["webhooks"])] == [True, False]
 
 
 def test_the_table_has_a_line_for_each_row_and_a_dash_for_what_cannot_be_done() -> None:
@@ -130,7 +146,9 @@ def test_rows_and_proxies_are_chosen_by_name() -> None:
     assert (chosen.only, chosen.against) == (["get", "idle"], ["envoy"])
 
 
-@pytest.mark.parametrize("given", [["--only", "nothing"], ["--rounds", "0"]], ids=["no-such-row", "no-round"])
+@pytest.mark.parametrize(
+    "given", [["--only", "nothing"], ["--rounds", "0"], ["--users", "1"]], ids=["no-such-row", "no-round", "nobody"]
+)
 def test_a_wrong_argument_is_told(given: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         arguments(given)
@@ -139,22 +157,69 @@ def test_a_wrong_argument_is_told(given: list[str]) -> None:
 
 def test_missing_tools_are_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.bench.__main__.find_program", lambda _name: None)
-    said = missing_tools(["gateway", "haproxy"]) or ""
-    assert "missing: nginx, wrk, haproxy" in said
-    assert "apt-get install --no-install-recommends nginx-light wrk haproxy" in said
+    monkeypatch.setattr("tests.bench.__main__.postgres.binaries", lambda: None)
+    said = missing_tools(["gateway", "haproxy"], ["get", "webhooks-pg"]) or ""
+    assert "missing: nginx, wrk, haproxy, postgresql" in said
+    assert "apt-get install --no-install-recommends nginx-light wrk haproxy postgresql" in said
+    assert "or leave its row out: --only get" in said
+    assert "postgresql" not in (missing_tools(["gateway"], ["get"]) or "")
     assert EXIT_MISSING == 2
 
 
-@pytest.mark.skipif(bool(ABSENT), reason=f"{' and '.join(ABSENT)} not installed (apt-get install nginx-light wrk)")
+def measured(*given: str, file: Path, seconds: float = 60) -> tuple[list[str], dict[str, Any]]:
+    """Run it; give the table's first column, and everything as JSON."""
+    command = [sys.executable, "-m", "tests.bench", "--rounds", "1", "--json", str(file), *given]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=seconds)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return [line.split("  ")[0] for line in ended.stdout.splitlines()[1:]], json.loads(file.read_text())
+
+
+needs_tools = pytest.mark.skipif(
+    bool(ABSENT), reason=f"{' and '.join(ABSENT)} not installed (apt-get install nginx-light wrk)"
+)
+
+
+@needs_tools
 def test_rows_are_measured(tmp_path: Path) -> None:
     chosen = ["get", "websocket", "first-event"]
-    command = [sys.executable, "-m", "tests.bench", *SMOKE, "--only", ",".join(chosen)]
-    command += ["--json", str(tmp_path / "figures.json")]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
-    assert ended.returncode == 0, ended.stderr
-    assert [line.split("  ")[0] for line in ended.stdout.splitlines()[1:4]] == [ROWS[name].title for name in chosen]
-    rows = json.loads((tmp_path / "figures.json").read_text())["rows"]
-    for row in rows:
+    given = ("--against", "nginx", "--seconds", "0.3", "--only", ",".join(chosen))
+    titles, document = measured(*given, file=tmp_path / "figures.json")
+    assert titles[:3] == [ROWS[name].title for name in chosen]
+    for row in document["rows"]:
         assert set(row["figures"]) == {"gateway", "nginx"}
         assert all(len(figure["rounds"]) == 1 for figure in row["figures"].values())
         assert row["name"] == "first-event" or all(figure["best"] > 0 for figure in row["figures"].values())
+
+
+@needs_tools
+def test_rows_about_the_store_are_measured_of_the_gateway_alone(tmp_path: Path) -> None:
+    chosen = ["rest", "rest-store", "known", "lookup", "backfill", "webhooks"]
+    chosen += ["webhooks-pg"] if binaries() is not None else []
+    given = ("--against", "nginx", "--seconds", "0.1", "--users", "400", "--only", ",".join(chosen))
+    _, document = measured(*given, file=tmp_path / "figures.json", seconds=240)
+    assert [row["name"] for row in document["rows"]] == chosen
+    best = {row["name"]: row["figures"]["gateway"]["best"] for row in document["rows"]}
+    assert all(figure > 0 for figure in best.values())
+    assert best["rest-store"] > best["rest"]  # which has none
+    assert all((row["figures"]["nginx"] is None) == (row["name"] != "rest") for row in document["rows"])
+    assert "backfill: 400 users, extrapolated to 1,000,000 (--users 1000000)" in document["notes"]
+    assert "known: 20 users made requests" in document["notes"]
+
+
+def test_webhooks_that_are_not_in_the_store_give_no_figure(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'gateway.db'}"
+    fill(url, 3)
+    assert (count_users(url), count_webhooks(url)) == (3, 0)
+    with pytest.raises(BenchError, match="0 webhooks and 3 users are in the store instead of 3"):
+        check_kept(url, 3)
+
+
+def test_webhooks_are_written_as_clerk_sends_them() -> None:
+    data = body("user.created", Crowd(0).numbered(7))
+    assert 2048 <= len(data) <= 3072
+    head = head_of("msg_1", data).decode().split("\r\n")
+    assert head[0] == "POST /webhooks/clerk HTTP/1.1"
+    fields = dict(line.split(": ") for line in head[1:-2])
+    assert fields["Content-Length"] == str(len(data))
+    Webhook(SECRET).verify(data, fields)
+    assert b"\0" not in data  # which stands between two of them in wrk's file

@@ -1,6 +1,7 @@
 """The scenes' own judgement, and each of them once with small numbers. What it costs, and how fast it is, is not judged."""
 
 import asyncio
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,12 +10,17 @@ from typing import Any
 
 import pytest
 
+from gateway.core.events import read_event
+from gateway.store.base import Arrival
+from gateway.store.database import Database
 from tests.bench.ground import Outcome
+from tests.bench.killed import FIRST_MS, Message, Post, judged
 from tests.bench.ledger import Ledger, received, reply
 from tests.bench.process import find_program, kept_port
 from tests.bench.resilience import PROMISES, arguments, report
 from tests.bench.scenes import Killed
 from tests.bench.steady import BODY, Failure, Steady, Tally
+from tests.fakes.postgres import binaries
 
 ROOT = Path(__file__).parents[2]
 Answering = Callable[[bytes, int], bytes | None]  # target and number on this connection; None ends it without a word
@@ -147,6 +153,66 @@ def test_a_request_that_arrived_twice_is_seen() -> None:
     assert Killed(Tally(), [], [[b"1", b"2"], [b"2", b"2"]], "", []).repeated == 2
 
 
+def posting() -> tuple[Post, list[Message]]:
+    """A sender that has written 200 webhooks, and nothing of it sent."""
+    post = Post(random.Random(1))
+    messages = [message for _ in range(200) if (message := post.next()) is not None]
+    return post, messages
+
+
+def kept(tmp_path: Path, messages: list[Message]) -> str:
+    """A store with these in it."""
+    url = f"sqlite:///{tmp_path / 'gateway.db'}"
+    database = Database(url, migrating=True)
+    database.put([Arrival(message.svix_id, read_event(message.body), 1) for message in messages])
+    database.close()
+    return url
+
+
+def test_a_store_that_has_everything_is_good_in_whatever_order_it_came(tmp_path: Path) -> None:
+    post, messages = posting()
+    assert len(messages) == post.open == 200
+    assert any(user.deleted for user in post.expected.values())
+    random.Random(2).shuffle(messages)
+    assert judged(kept(tmp_path, messages), [message.svix_id for message in messages], post.expected) == []
+
+
+def test_a_webhook_that_was_acknowledged_and_is_gone_is_found_and_what_it_said_too(tmp_path: Path) -> None:
+    post, messages = posting()
+    newest = next(user for user in post.expected.values() if user.updated_at == FIRST_MS + 199)
+    faults = judged(kept(tmp_path, messages[:-1]), ["msg_199"], post.expected)
+    assert faults == [
+        "1 acknowledged webhooks are not in the inbox, such as msg_199",
+        f"1 users are not what was sent, such as {newest.id}",
+    ]
+
+
+def test_a_webhook_is_sent_until_it_is_acknowledged() -> None:
+    post = Post(random.Random(1))
+    message = Message("msg_1", b"", 1)
+    post.open = 1
+    post.lost(message)
+    post.told(post.waiting.pop(), 503, b"")
+    assert (post.waiting, post.open, post.acknowledged, post.faults) == ([message], 1, set(), [])
+    post.told(post.waiting.pop(), 200, b'{"status": "repeated"}')
+    assert (post.waiting, post.open, post.acknowledged, post.repeats) == ([], 0, {"msg_1"}, 1)
+
+
+@pytest.mark.parametrize(
+    ("acknowledged", "status", "said", "fault"),
+    [
+        pytest.param(False, 400, b"no", "msg_1 was answered 400 b'no'", id="refused"),
+        pytest.param(
+            True, 200, b'{"status": "stored"}', "msg_1 was acknowledged, and later it was news", id="forgotten"
+        ),
+    ],
+)
+def test_an_answer_that_should_not_be_is_a_fault(acknowledged: bool, status: int, said: bytes, fault: str) -> None:
+    post = Post(random.Random(1))
+    post.told(Message("msg_1", b"", 1, acknowledged), status, said)
+    assert post.faults == [fault]
+
+
 def test_a_broken_promise_says_why() -> None:
     outcome = Outcome("seen")
     outcome.blame([Failure(b"/api/1", 0, 1, "200 b'/api/1 x'"), Failure(b"/api/2", 0, 1, "200 b'/api/2 x'")], "failed")
@@ -172,9 +238,9 @@ def test_a_wrong_argument_is_told(given: list[str]) -> None:
 
 
 def played(*given: str) -> subprocess.CompletedProcess[str]:
-    small = ("--kills", "1", "--reloads", "3", "--restarts", "1", "--idle", "50", "--busy", "10")
+    small = ("--kills", "1", "--reloads", "3", "--restarts", "1", "--crashes", "4", "--idle", "50", "--busy", "10")
     command = [sys.executable, "-m", "tests.bench.resilience", *small, *given]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
 
 
 @pytest.mark.skipif(find_program("nginx") is None, reason="nginx not installed (apt-get install nginx-light)")
@@ -201,4 +267,16 @@ def test_failover_is_played(scene: str) -> None:
 
 def test_reloads_are_played() -> None:
     ended = played("reload")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_kills_amid_webhooks_are_played() -> None:
+    ended = played("webhooks")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "the gateway was killed 4 times" in ended.stdout
+
+
+@pytest.mark.skipif(binaries() is None, reason="no PostgreSQL here: apt-get install postgresql")
+def test_kills_amid_webhooks_are_played_with_postgresql() -> None:
+    ended = played("webhooks-pg")
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -54,9 +54,13 @@ class Tokens:
         missing = (length - len(self.good)) * 3 // 4
         return self.mint(jti="0" * (JTI_LENGTH + missing))
 
-    def many(self, count: int, what: str) -> list[str]:
-        """Sign as many distinct ones, on every core there is, and tell how far it is."""
-        first, self._made = self._made + 1, self._made + count
+    def many(self, count: int, what: str, *, first: int | None = None) -> list[str]:
+        """Sign as many distinct ones, on every core there is, and tell how far it is.
+
+        With `first` they are of the users of these numbers, whoever has tokens of them already.
+        """
+        if first is None:
+            first, self._made = self._made + 1, self._made + count
         tokens: list[str] = []
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as signers:
             for token in signers.map(lambda number: self._sign(number, {}), range(first, first + count)):

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from gateway.core.directory import Row, User, buried, membership_row, user_row
+from gateway.core.directory import Row, User, buried, claims_row, membership_row, user_row
 from gateway.core.events import as_ms
 from gateway.core.reconcile import (
     NOTHING,
@@ -20,6 +20,7 @@ from gateway.core.reconcile import (
     judge,
     may_be_gone,
     read_progress,
+    settled_at,
     step,
     written,
 )
@@ -72,17 +73,29 @@ def test_what_is_right_about_the_past_is_found_right_again() -> None:
     assert later.version > mended.version
 
 
+def recent(*, learnt: int) -> Known:
+    return Known(row(updated_at=ASKED).version, learnt)
+
+
 @pytest.mark.parametrize(
     ("have", "may"),
     [
-        (known(learnt=ASKED - SETTLED_MS - 1), True),
-        (known(learnt=ASKED - SETTLED_MS), False),
-        (known(learnt=ASKED + 1), False),
-        (Known(buried(User("user_1"), at=3).version, 0), False),
+        pytest.param(recent(learnt=ASKED - SETTLED_MS - 1), True, id="known-for-long"),
+        pytest.param(recent(learnt=ASKED - SETTLED_MS), False, id="learnt-just-now"),
+        pytest.param(known(learnt=ASKED), False, id="learnt-since-the-run-began"),
+        pytest.param(known(learnt=ASKED - 1), True, id="learnt-late-of-somebody-old"),
+        pytest.param(Known(buried(User("user_1"), at=3).version, 0), False, id="buried"),
     ],
 )
-def test_what_was_learnt_since_may_not_be_gone(have: Known, may: bool) -> None:
-    assert may_be_gone(have, started_at=ASKED) is may
+def test_what_clerk_has_just_made_may_not_be_gone(have: Known, may: bool) -> None:
+    """An answer may come from a copy that has not heard of it yet; who was there long ago is on every copy."""
+    assert may_be_gone(have, asked_at=ASKED, started_at=ASKED) is may
+
+
+def test_somebody_of_whom_only_a_token_tells_is_as_old_as_that() -> None:
+    said = claims_row("user_1", {})
+    assert said is not None
+    assert settled_at(Known(said.version, ASKED)) == ASKED + SETTLED_MS
 
 
 def test_differences_are_named() -> None:
@@ -142,7 +155,9 @@ def test_at_the_beginning_of_time() -> None:
 def test_counted_off_pages_overlap() -> None:
     whole = page(*range(100))
     told = step(Place(), whole, by_time=False, limit=100)
-    assert told.next == Place(offset=100 - OVERLAP, since=99, edge=tuple(f"u{n}" for n in range(75, 100)), longest=100)
+    assert told.next == Place(
+        offset=100 - OVERLAP, since=99, edge=tuple(f"u{n}" for n in range(75, 100)), first="u0", longest=100
+    )
     again = step(told.next, page(*range(75, 130), first=75), by_time=False, limit=100)
     assert ids(again) == [f"u{n}" for n in range(100, 130)]
     assert again.span == Span(99, 129)
@@ -163,6 +178,17 @@ def test_a_page_without_what_should_come_again_is_gone_back_from(rest: list[dict
 
 def test_an_empty_list_speaks_for_everything() -> None:
     assert step(Place(), [], by_time=True, limit=500) == Step((), Span(None, None), None)
+
+
+@pytest.mark.parametrize("size", [100, 10])
+def test_pages_that_repeat_are_refused(size: int) -> None:
+    """A server or cache that heeds no offset would be read for ever."""
+    same = page(*range(size))
+    told = step(Place(), same, by_time=False, limit=100)
+    assert told.next is not None
+    with pytest.raises(ClerkApiDown) as caught:
+        step(told.next, same, by_time=False, limit=100)
+    assert "repeat" in str(caught.value.detail)
 
 
 def test_a_list_of_one_ends() -> None:

@@ -1,4 +1,7 @@
-"""A PostgreSQL of our own on loopback, from Debian's package; without durability, which no test can take away anyway."""
+"""A PostgreSQL of our own on loopback, from Debian's package.
+
+Without durability, which no test can take away anyway, unless it is asked for: then its files are on a disk, too.
+"""
 
 import os
 import pwd
@@ -14,6 +17,7 @@ from pathlib import Path
 
 import psycopg
 
+DISK = "/var/tmp"  # what is there outlives a reboot (FHS 3.0 §5.15): it is no memory
 _NUMBERS = count(1)
 
 
@@ -28,6 +32,7 @@ class Postgres:
 
     folder: Path
     port: int
+    durable: bool = False
 
     def database(self) -> str:
         """Make an empty database and give its URL."""
@@ -38,7 +43,8 @@ class Postgres:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        options = f"-p {self.port} -h 127.0.0.1 -k {self.folder} -c fsync=off -c max_connections=200"
+        options = f"-p {self.port} -h 127.0.0.1 -k {self.folder} -c max_connections=200"
+        options += "" if self.durable else " -c fsync=off"
         self._run("pg_ctl", "-D", f"{self.folder}/data", "-o", options, "-l", f"{self.folder}/log", "-w", "start")
 
     def stop(self) -> None:
@@ -60,15 +66,15 @@ class Postgres:
 
 
 @contextmanager
-def running_postgres() -> Iterator[Postgres]:
+def running_postgres(*, durable: bool = False) -> Iterator[Postgres]:
     """Start a server, stop it at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="gateway-postgres-"))
+    folder = Path(tempfile.mkdtemp(prefix="gateway-postgres-", dir=DISK if durable else None))
     if os.getuid() == 0:
         user = pwd.getpwnam("postgres")
         os.chown(folder, user.pw_uid, user.pw_gid)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    server = Postgres(folder, port)
+    server = Postgres(folder, port, durable)
     try:
         server.create()
         server.start()

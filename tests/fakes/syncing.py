@@ -65,7 +65,15 @@ async def run(
     async with open_session() as session:
         api = ClerkApi(clerk.url, clerk.secret_key, session, now=time.s, sleep=time.sleep, rng=lambda: 0.0)
         begun = Run(
-            api, Direct(database), progress, holder=None if dry else holder, now=time.ms, on_page=on_page, limit=limit
+            api,
+            Direct(database),
+            progress,
+            holder=None if dry else holder,
+            now=time.ms,
+            on_page=on_page,
+            limit=limit,
+            anew=anew,
+            sleep=time.sleep,
         )
         try:
             done = await begun.all()

@@ -283,3 +283,28 @@ async def test_no_cookie_and_no_proxy(clerk: FakeBackendApi, api: ClerkApi, monk
     await api.users()
     await api.users()
     assert "Cookie" not in clerk.last_headers
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(lambda api: api.user("user_1"), id="user"),
+        pytest.param(lambda api: api.organization("org_1"), id="organization"),
+        pytest.param(lambda api: api.memberships("org_1"), id="memberships"),
+        pytest.param(lambda api: api.revoke_session("sess_1"), id="session"),
+    ],
+)
+async def test_null_is_not_nobody(clerk: FakeBackendApi, api: ClerkApi, ask: Call) -> None:
+    """Who is missing is erased."""
+    clerk.canned.append(Canned(200, b"null"))
+    with pytest.raises(ClerkApiDown):
+        await ask(api)
+
+
+@pytest.mark.parametrize("ask", [lambda api: api.organizations(), lambda api: api.memberships()])
+async def test_an_empty_page_of_a_longer_list_is_not_believed(clerk: FakeBackendApi, api: ClerkApi, ask: Call) -> None:
+    clerk.canned.append(Canned(200, b'{"data": [], "total_count": 7}'))
+    with pytest.raises(ClerkApiDown):
+        await ask(api)
+    clerk.canned.append(Canned(200, b'{"data": [], "total_count": 0}'))
+    assert await ask(api) == []

@@ -6,12 +6,12 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.core.reconcile import Tally
+from gateway.core.reconcile import SETTLED_MS, Tally
 from gateway.core.verify import KeySet, parse_jwks
 from gateway.errors import ClerkApiDown, ClerkApiRefused, SyncRefused
 from gateway.net.clerk_api import ClerkApi, open_session
 from gateway.net.jwks import StaticKeys
-from gateway.net.sync import Page, instance_of, reconciled
+from gateway.net.sync import BELIEVED, Page, instance_of, reconciled
 from gateway.store.database import Database
 from tests.fakes import clerk_events as shapes
 from tests.fakes.clerk import FakeClerk
@@ -87,6 +87,9 @@ class Hiding(World):
 
     def organizations(self, **asked: Any) -> list[dict[str, Any]]:
         return []
+
+    def total(self, of: str, org_id: str | None = None) -> int:
+        return 0 if of == "organizations" else super().total(of, org_id)
 
 
 def test_many_are_gone_at_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,3 +305,38 @@ async def test_the_key_of_another_instance_is_not_asked_with(
 async def test_a_key_set_that_is_none(keys: bytes) -> None:
     with pytest.raises(ClerkApiDown):
         await instance_of(keys, None)
+
+
+def test_what_came_just_now_is_waited_for_until_clerk_must_know_it(database: Database, world: World) -> None:
+    """Who was made and deleted a moment ago, and of whose end nobody told, is found all the same."""
+    made = shapes.user("user_9", created_at=NOW_MS - 1000, updated_at=NOW_MS - 1000)
+    heard(database, "user.created", made, at=NOW_MS - 1)
+    time = Time()
+    assert synced(database, world, time).of("users").gone == 1
+    assert time.at > NOW_MS - 1000 + SETTLED_MS
+    assert "user_9" not in living(database)
+
+
+def test_what_came_late_is_not_waited_for(database: Database, world: World) -> None:
+    heard(database, "user.created", shapes.user("user_9", created_at=1), at=NOW_MS - 1)
+    time = Time()
+    assert synced(database, world, time).of("users").gone == 1
+    assert time.at < NOW_MS + SETTLED_MS // 2
+
+
+@pytest.mark.parametrize(
+    ("known", "anew", "gone"), [(BELIEVED, False, BELIEVED), (BELIEVED + 1, False, None), (BELIEVED + 1, True, 101)]
+)
+def test_that_everybody_is_gone_is_believed_when_told_to(
+    database: Database, known: int, anew: bool, gone: int | None
+) -> None:
+    database.put([
+        shapes.arrival(f"m{n}", "user.created", shapes.user(f"user_{n}"), received_at=LONG_AGO) for n in range(known)
+    ])  # fmt: skip
+    if gone is not None:
+        assert synced(database, World(), Time(), anew=anew).total.gone == gone
+        return
+    with pytest.raises(ClerkApiDown) as caught:
+        synced(database, World(), Time(), anew=anew)
+    assert "--restart" in str(caught.value.detail)
+    assert len(living(database)) == known

@@ -26,8 +26,9 @@ PEOPLE, ORGS = 4, 2
 class History:
     """A day at Clerk: what was done, in order, and the events that tell of it."""
 
-    def __init__(self, steps: list[tuple[int, int, int]]) -> None:
+    def __init__(self, steps: list[tuple[int, int, int]], *, coarse: int = 1) -> None:
         self.world, self.events = World(), list[Arrival]()
+        self._coarse = coarse  # ms: imports bring their own times of creation, equal ones among them
         self._at = START_MS
         self._made = 0
         for what, who, value in steps:
@@ -70,9 +71,9 @@ class History:
         return found[0] if found else f"{prefix}_{number}_{self._made}"
 
     def _keep(self, of: str, key: str, **members: Any) -> None:
-        known = self.world.members[of].get(key)
+        known, born = self.world.members[of].get(key), self._at - self._at % self._coarse
         make = {"users": shapes.user, "organizations": shapes.organization, "memberships": shapes.membership}[of]
-        made = make(key, created_at=known["created_at"] if known else self._at, updated_at=self._at, **members)
+        made = make(key, created_at=known["created_at"] if known else born, updated_at=self._at, **members)
         self.world.put(of, made)
         self._tell(f"{KIND[of]}.{'updated' if known else 'created'}", made)
 
@@ -117,12 +118,12 @@ def received(database: Database, arrivals: list[Arrival], *, at: int) -> None:
         database.put([replace(arrival, svix_id=svix_id, received_at=at)])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(STEPS, st.data(), st.integers(2, 8), st.randoms(use_true_random=False))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(STEPS, st.data(), st.integers(2, 8), st.sampled_from([1, 5000, DAY_MS]), st.randoms(use_true_random=False))
 def test_after_a_run_the_directory_is_what_clerk_has(
-    steps: list[tuple[int, int, int]], data: st.DataObject, limit: int, chance: random.Random
+    steps: list[tuple[int, int, int]], data: st.DataObject, limit: int, coarse: int, chance: random.Random
 ) -> None:
-    history = History(steps)
+    history = History(steps, coarse=coarse)
     fates = data.draw(
         st.lists(
             st.sampled_from(["came", "came", "lost", "twice", "late"]),
@@ -136,7 +137,7 @@ def test_after_a_run_the_directory_is_what_clerk_has(
     chance.shuffle(late)
     time = Time()
     with tempfile.TemporaryDirectory() as folder, opened(Path(folder)) as database:
-        received(database, early, at=NOW_MS - 60_000)
+        received(database, early, at=NOW_MS - 1)  # a moment ago: whoever has just repaired something runs it at once
         done = synced(database, history.world, time, limit=limit)
         event(f"changed {bool(done.total.added + done.total.mended + done.total.gone)}")
         want = expected(history.world)
@@ -145,7 +146,8 @@ def test_after_a_run_the_directory_is_what_clerk_has(
         time.at += 60_000
         again = synced(database, history.world, time, limit=limit).total
         assert (again.added, again.mended, again.gone, again.newer) == (0, 0, 0, 0)
-        assert again.same == len(want)
+        # Of one moment, those that the page before had are asked for, and so counted once more.
+        assert again.same == len(want) if coarse == 1 else again.same >= len(want)
         # and what comes late changes nothing that is known, except of those whose end nobody told.
         received(database, late, at=time.ms())
         now = contents(database)
@@ -155,7 +157,7 @@ def test_after_a_run_the_directory_is_what_clerk_has(
         assert contents(database) == want
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(STEPS, STEPS, st.integers(2, 6), st.randoms(use_true_random=False))
 def test_what_happens_during_a_run_is_not_undone_by_it(
     before: list[tuple[int, int, int]], during: list[tuple[int, int, int]], limit: int, chance: random.Random

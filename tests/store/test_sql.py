@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.core.directory import row_of, user_row
+from gateway.core.directory import User, row_of, user_row
 from gateway.errors import StoreDown, StoreSlow
 from gateway.store import sql
 from gateway.store.base import Directory, Inbox
@@ -80,6 +80,24 @@ async def test_many_at_once_are_few_commits_and_all_are_kept(store: SqlStore, mo
     assert len(sizes) < 10
 
 
+async def test_many_who_come_for_the_first_time_are_few_commits_and_one_that_is_refused_is_alone(
+    store: SqlStore,
+) -> None:
+    sizes: list[int] = []
+    commit = store._merging._commit
+    store._merging._commit = lambda items: sizes.append(len(items)) or commit(items)  # type: ignore[func-returns-value]
+    rows = [user_row(user(f"user_{number}"), at=0) for number in range(300)]
+    bad = User("user_x", version=None)  # type: ignore[arg-type]
+    results = await asyncio.gather(
+        *(store.merge([row], now=NOW_MS) for row in (*rows, bad) if row is not None), return_exceptions=True
+    )
+    assert results[:-1] == [None] * 300
+    assert isinstance(results[-1], StoreDown)
+    assert store.is_up
+    assert len(sizes) < 10
+    assert [await store.user(row.id) for row in rows if row is not None] == rows
+
+
 async def test_closing_commits_what_waits(url: str) -> None:
     Database(url, migrating=True).close()
     async with store_at(url) as (store, _):
@@ -110,6 +128,8 @@ async def test_it_is_looked_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         await asyncio.sleep(0.01)
     assert log.names == ["store_down"]
     assert str(tmp_path) in log[0][1]["detail"]
+    assert log[0][1]["key"] == "store.url"
+    assert "folder" in log[0][1]["remedy"]
     (tmp_path / "new").mkdir()
     while not store.is_up:
         await asyncio.sleep(0.01)

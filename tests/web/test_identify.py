@@ -108,6 +108,7 @@ def test_verdicts_are_forgotten_by_who_they_are_about() -> None:
     wanted: list[tuple[dict[str, str], str]] = [
         ({"user": "user_1"}, "cd"), ({"user": "user_9"}, "abcd"), ({"session": "sess_2"}, "acd"),
         ({"user": "user_1", "org": "org_1"}, "bcd"), ({"org": "org_1"}, "bd"), ({}, ""),
+        ({"user": "user_2", "session": "sess_2"}, "abcd"), ({"org": "user_1"}, "abcd"),
     ]  # fmt: skip
     for who, remaining in wanted:
         remember()
@@ -122,6 +123,7 @@ def test_who_made_room_leaves_nothing_behind() -> None:
         who = ALICE.principal._replace(user_id=f"user_{number % 4}")
         tokens.put(b"%d" % number, ALICE._replace(principal=who), good_until=65, now=0)
     assert len(tokens) == 2
-    assert tokens._by_user == {"user_3": {b"7"}, "user_0": {b"8"}}
+    session = ALICE.principal.session_id
+    assert tokens._of == {"user_3": {b"7"}, "user_0": {b"8"}} | ({session: {b"7", b"8"}} if session else {})
     tokens.get(b"", 2, 0)
-    assert not tokens._by_user
+    assert not tokens._of

@@ -10,12 +10,11 @@ import pytest
 
 from gateway.core.directory import User, claims_row, user_row
 from gateway.core.model import Principal
-from gateway.errors import StoreDown
 from gateway.store.base import Directory
 from gateway.store.database import Database
 from gateway.store.sql import SqlStore
 from gateway.web import people
-from gateway.web.people import People
+from gateway.web.people import People, Source
 from tests.fakes.clerk_events import gone, user
 from tests.fakes.directory import send_event, until_up, with_directory
 from tests.fakes.gateway import CLERK, Running
@@ -141,6 +140,15 @@ async def test_a_miss_is_mended_within_seconds_although_the_token_lives_on(
     assert (await told(running, echo, token))["x-user-email"] == "user_1@example.com"
 
 
+async def test_a_miss_does_not_outlive_its_token(running: Running, echo: Echo) -> None:
+    running.app._records.store._up = False
+    token = running.token()  # for 60 s
+    running.clock.seconds += 62  # of the leeway's 5 s there are 3 left
+    assert (await running.get("/x", token=token)).status == 200
+    running.clock.seconds += 4
+    assert (await running.get("/x", token=token)).json["reason"] == "token-expired"
+
+
 # --- what the upstream is told ---------------------------------------------------------------------------------------
 
 
@@ -224,21 +232,6 @@ async def test_what_another_process_writes_is_known_at_the_next_look(
 # --- what the token did not say --------------------------------------------------------------------------------------
 
 
-class Asked:
-    """A directory's Clerk, as `Source`."""
-
-    def __init__(self, found: Mapping[str, Any] | None) -> None:
-        self.found, self.questions = found, 0
-        self.down = False
-
-    async def user(self, user_id: str) -> Mapping[str, Any] | None:
-        self.questions += 1
-        await asyncio.sleep(0)
-        if self.down:
-            raise StoreDown
-        return self.found
-
-
 def alice(user_id: str = "user_1", **claims: Any) -> Principal:
     return Principal(user_id, "session", claims, frozenset(), 0.0, 60.0, user_id=user_id)
 
@@ -253,56 +246,9 @@ async def store(tmp_path: Path) -> AsyncIterator[SqlStore]:
     await opened.close()
 
 
-def known_by(store: Directory, source: Asked | None = None, changed: list[str] | None = None) -> People:
+def known_by(store: Directory, source: Source | None = None, changed: list[str] | None = None) -> People:
     told_to = (changed if changed is not None else []).append
     return People(store, now=lambda: 1000.0, changed=told_to, source=lambda: source)
-
-
-async def fetched(known: People) -> None:
-    while known._fetching:
-        await asyncio.sleep(0.01)
-
-
-async def test_clerk_is_asked_once_about_who_is_new(store: SqlStore) -> None:
-    source = Asked(user())
-    known = known_by(store, source)
-    assert all(await asyncio.gather(*(known.meet(alice()) for _ in range(1000))))
-    await fetched(known)
-    found = known.get("user_1")
-    assert found is not None
-    assert found.email == "user_1@example.com"
-    assert await store.user("user_1") == found
-    again = known_by(store, source)
-    await again.meet(alice())
-    assert source.questions == 1
-
-
-async def test_clerk_that_cannot_be_asked_is_asked_the_next_time(store: SqlStore) -> None:
-    source = Asked(user())
-    source.down = True
-    known = known_by(store, source)
-    for _ in range(2):
-        await known.meet(alice())
-        await fetched(known)
-    assert source.questions == 1  # whoever is known is not looked up
-    source.down = False
-    known.forget_all()
-    await known.meet(alice())
-    await fetched(known)
-    assert source.questions == 2
-    assert (found := known.get("user_1")) is not None
-    assert found.nickname == "ada"
-
-
-@pytest.mark.parametrize("answer", [None, user("user_2"), {"id": 7}])
-async def test_what_clerk_does_not_know_is_not_asked_again(store: SqlStore, answer: dict[str, Any] | None) -> None:
-    source = Asked(answer)
-    known = known_by(store, source)
-    for _ in range(2):
-        await known.meet(alice())
-        await fetched(known)
-        known.forget_all()
-    assert source.questions == 1
 
 
 # --- what is kept in memory ------------------------------------------------------------------------------------------
@@ -323,6 +269,24 @@ async def test_a_change_while_the_store_is_asked_is_not_lost(store: SqlStore) ->
     assert await meeting
     assert (found := known.get("user_1")) is not None
     assert found.nickname == "new"
+
+
+async def test_what_was_read_of_another_directory_is_not_kept(store: SqlStore) -> None:
+    await store.merge([row("user_1", updated_at=9, username="old")], now=0)
+    known = known_by(store)
+    first = known._looked_up
+
+    async def looked_up(user_id: str, claims: Mapping[str, Any]) -> User | None:
+        found = await first(user_id, claims)
+        if not known._pasts:
+            known.forget_all()
+            return found
+        return row(user_id, updated_at=1, username="now")
+
+    known._looked_up = looked_up  # type: ignore[method-assign]
+    await known.meet(alice())
+    assert (found := known.get("user_1")) is not None
+    assert found.nickname == "now"
 
 
 async def test_machines_are_not_met(store: SqlStore) -> None:

@@ -1,43 +1,12 @@
 """What one process remembers, and how it hears of the rest. From webhook to refusal: `tests/wire/test_sessions_ended.py`."""
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.core.model import Principal
-from gateway.core.revocation import LIFE_MS, SESSION_LIFE_MS, Revocation, of_session, of_user
-from gateway.errors import StoreDown
-from gateway.store.database import Database
-from gateway.store.sql import SqlStore
-from gateway.web import revocations as module
-from gateway.web.revocations import RevocationFeed, Revocations
-from tests.fakes.gateway import Clock
-
-NOW_MS = 1_000_000
-
-
-class Told(list[tuple[str, dict[str, Any]]]):
-    """What was logged."""
-
-    def __call__(self, event: str, **fields: Any) -> None:
-        self.append((event, fields))
-
-
-class Memory(Revocations):
-    """One with a clock of its own, and a list of whom it ended."""
-
-    def __init__(self, most: int = 100) -> None:
-        self.clock, self.told = Clock(NOW_MS / 1000), Told()
-        super().__init__(now=self.clock, on_event=self.told, most=most)
-        self.ended: list[Revocation] = []
-        self.when_ended = self._end
-
-    def _end(self, what: Revocation) -> int:
-        self.ended.append(what)
-        return 3
+from gateway.core.revocation import LIFE_MS, SESSION_LIFE_MS, Revocation, of_session
+from tests.fakes.revoked import NOW_MS, Memory
 
 
 @pytest.fixture
@@ -122,95 +91,3 @@ def test_it_is_bounded_and_the_oldest_go_first_with_one_word_about_it() -> None:
     assert len(memory) == 4
     assert [memory.is_revoked(who(None, f"sess_{number}")) for number in range(4)] == [False, False, True, True]
     assert [name for name, _ in memory.told] == ["revocations_full"]
-
-
-# --- from the store --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'gateway.db'}"
-
-
-@pytest.fixture
-def elsewhere(url: str) -> Iterator[Database]:
-    """The same database in another process."""
-    opened = Database(url)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-async def feed(url: str, elsewhere: Database, memory: Memory) -> AsyncIterator[RevocationFeed]:
-    """A feed that brings what it has to when the test says so."""
-    store = SqlStore(url, on_event=memory.told)
-    await store.look()
-    yield RevocationFeed(store, memory, on_event=memory.told)
-    await store.close()
-
-
-async def test_all_is_brought_and_then_what_is_new(
-    feed: RevocationFeed, elsewhere: Database, memory: Memory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    elsewhere.revocations.add([of_session(f"sess_{number}", now_ms=NOW_MS) for number in range(1500)])
-    elsewhere.revocations.add([of_user("gone", now_ms=NOW_MS - LIFE_MS)])
-    assert not feed.is_whole
-    await feed.catch_up()
-    assert feed.is_whole
-    assert (len(memory), len(memory.ended)) == (100, 1500)  # as many as it keeps; what is void is nothing
-    elsewhere.revocations.add([of_user("user_2", now_ms=NOW_MS)])
-    await feed.catch_up()
-    await feed.catch_up()
-    assert (memory.is_revoked(who("user_2")), len(memory.ended)) == (True, 1501)
-
-
-async def test_another_database_in_its_place_is_read_from_its_beginning(
-    feed: RevocationFeed, elsewhere: Database, memory: Memory
-) -> None:
-    elsewhere.revocations.add([of_user(f"user_{number}", now_ms=NOW_MS) for number in range(9)])
-    await feed.catch_up()
-    elsewhere.write(lambda connection: connection.exec_driver_sql("DELETE FROM gateway_revocations"))
-    elsewhere.write(lambda connection: connection.exec_driver_sql("UPDATE gateway_schema SET changes = 0"))
-    feed._store._tell(StoreDown())
-    with pytest.raises(StoreDown):
-        await feed.catch_up()
-    elsewhere.revocations.add([of_user("user_new", now_ms=NOW_MS)])
-    await feed._store.look()
-    await feed.catch_up()
-    assert memory.is_revoked(who("user_new"))
-    assert memory.is_revoked(who("user_1"))  # what is known stays known
-
-
-class Busy(StoreDown):
-    is_fault = False
-
-
-async def test_it_follows_by_itself_whatever_happens(
-    feed: RevocationFeed, elsewhere: Database, memory: Memory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "POLL_S", 0.01)
-    faults = [ZeroDivisionError(), Busy()]
-    read = feed._read
-
-    def failing(database: Database) -> Any:
-        if faults:
-            raise faults.pop()
-        return read(database)
-
-    monkeypatch.setattr(feed, "_read", failing)
-    feed.start()
-    await asyncio.sleep(0)
-    feed._store.looked.set()
-    await feed.first(10)
-    assert not feed.is_whole
-    elsewhere.revocations.add([of_user("user_1", now_ms=NOW_MS)])
-    while not memory.is_revoked(who()):
-        await asyncio.sleep(0.01)
-    await feed.close()
-    assert [name for name, _ in memory.told] == ["store_up", "revocations_failed"]
-
-
-async def test_nobody_waits_long_for_it(feed: RevocationFeed) -> None:
-    await feed.first(0.01)  # it has not begun
-    assert not feed.is_whole
-    await feed.close()

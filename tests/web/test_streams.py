@@ -134,7 +134,7 @@ def test_a_stream_is_found_under_whom_it_belongs_to_now(house: House) -> None:
     assert kept.ended is REVOKED
     house.streams.close(stream)
     house.streams.bind(stream, principal("user_3"))  # its verification took longer than it lived
-    assert not house.streams._of_user
+    assert not house.streams._of
 
 
 def test_only_tokens_up_to_a_moment_are_revoked(house: House) -> None:

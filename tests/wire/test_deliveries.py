@@ -168,7 +168,6 @@ async def test_nothing_acknowledged_stays_undelivered_when_gateways_are_killed(u
             had = len(acknowledged)
             async with command("run", "-c", str(file), cwd=tmp_path) as process:
                 port = int((await until(process, r'"listening".*"port":(\d+)'))[1])
-                await until(process, '"store_up"')
                 if kill < KILLS:
                     sending = [asyncio.ensure_future(send_until_killed(port, acknowledged)) for _ in range(8)]
                     while len(acknowledged) < had + 16:

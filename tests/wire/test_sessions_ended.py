@@ -12,7 +12,7 @@ from aiohttp import WSMsgType
 
 from gateway.core.revocation import DAY_MS, of_session
 from gateway.store.sql import READERS
-from gateway.web import revocations
+from gateway.web import feed
 from tests.core.test_convex import USER, written
 from tests.core.test_messages import frame
 from tests.fakes.clerk import FakeClerk, FakeIssuer
@@ -348,7 +348,7 @@ async def test_a_convex_socket_whose_token_waits_for_its_key_meanwhile_is_closed
 
 
 async def test_what_one_gateway_hears_the_others_refuse_too(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(revocations, "POLL_S", 0.02)
+    monkeypatch.setattr(feed, "LOOK_S", 0.02)
     async with telling(**ears(store)) as (first, teller), hearing(1, store) as second:
         async with listening(first, "/events", token=first.token()) as client:
             await begun(teller, client)
