@@ -6,10 +6,10 @@
     ├── InvalidToken 401          ├── ExpectationFailed 417     ├── KeysUnavailable 503
     ├── Forbidden 403             ├── RateLimited 429           ├── NoHealthyEndpoint 503
     ├── NoRoute, NotFound 404     ├── HeadersTooLarge 431       ├── StoreDown 503
-    └── MethodNotAllowed 405      ├── InternalError 500         ├── WebhooksNotConfigured 503
-                                  ├── UpstreamTimeout 504       ├── Overloaded 503
-                                  └── ClerkApiDown 503          └── Draining 503
-                                      └── ClerkApiRefused
+    └── MethodNotAllowed 405      ├── InternalError 500         │   └── StoreSlow
+                                  ├── UpstreamTimeout 504       ├── WebhooksNotConfigured 503
+                                  └── ClerkApiDown 503          ├── Overloaded 503
+                                      └── ClerkApiRefused       └── Draining 503
 
 A class fixes its status and public code; an instance carries a public reason from a closed list and, where it helps, a
 detail for the log alone. Only `web/respond.py` turns one into an answer. `SocketRefused` becomes a Close frame, and
@@ -153,6 +153,10 @@ class StoreDown(GatewayError):
     status, code, title = 503, "store_unavailable", "Service Unavailable"
     retry_after_s = 5
     is_fault: ClassVar[bool] = True  # of the store itself, so that nothing else will work either
+
+
+class StoreSlow(StoreDown):
+    """The store took too long for this. Where it only read, that says nothing about the rest."""
 
 
 class ClerkApiDown(GatewayError):

@@ -22,8 +22,9 @@ PATTERN: Final = re.compile(r"\*|[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*(?:\.\*)?")
 # weekend's outage loses nothing.
 PAUSES_S: Final = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, *(36_000.0,) * 7)
 ATTEMPTS: Final = len(PAUSES_S) + 1
+SCHEDULE_S: Final = sum(PAUSES_S)
 JITTER: Final = 0.1  # of a pause, either way: what failed together need not come back together
-# No payload waits longer, whatever its delivery waits for: the schedule's end with all jitter, and a little.
+# For an upstream that nobody delivers to: the schedule's end with all jitter, and a little.
 LONGEST_WAIT_MS: Final = 4 * 86_400_000
 LONGEST_RETRY_AFTER_S: Final = 3600.0
 GONE: Final = 410  # Standard Webhooks, "Responses": the consumer wants no more of it
@@ -91,14 +92,17 @@ def sign(key: bytes, svix_id: str, body: bytes, *, now: float) -> tuple[tuple[st
     return tuple((f"{spelling}-{name}", value) for spelling in ("svix", "webhook") for name, value in values)
 
 
-def judge(answer: Answer, *, made: int, now: float, rng: Callable[[], float]) -> Verdict:
-    """Decide what becomes of a delivery after `made` attempts; `rng` gives 0 to 1.
+def judge(answer: Answer, *, made: int, waited_s: float, now: float, rng: Callable[[], float]) -> Verdict:
+    """Decide what becomes of a delivery after `made` attempts, `waited_s` since it was to be delivered.
+
+    `rng` gives 0 to 1. What waited behind others for as long as they were tried is tried once: else each event of a
+    user would take days more than the one before it, and the last would come after weeks.
 
     A redirect is a failure: where it leads has not been configured, and whoever answers there could be anybody.
     """
     if answer.status is not None and 200 <= answer.status < 300:
         return Verdict(DONE)
-    if answer.status == GONE or made >= ATTEMPTS:
+    if answer.status == GONE or made >= ATTEMPTS or waited_s >= SCHEDULE_S:
         return Verdict(DEAD)
     pause = PAUSES_S[made - 1] * (1 + JITTER * (2 * rng() - 1))
     # Never sooner than it would be: an upstream that always says 1 would have used up its attempts within seconds.

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gateway.core.delivery import DEAD, DONE, ERASED, WAITING, Answer, Subscription, Verdict, is_away, is_wanted, judge
 from gateway.errors import StoreDown
@@ -17,6 +17,9 @@ from gateway.net.sender import Sender
 from gateway.net.tls import Contexts
 from gateway.store.base import CLAIMED_BYTES, Claimed, Settled
 from gateway.store.sql import OnEvent, SqlStore
+
+if TYPE_CHECKING:
+    from gateway.store.database import Database
 
 AT_ONCE: Final = 8  # attempts at one upstream
 HELD: Final = 64  # claimed for one upstream, so that one commit does for many
@@ -27,8 +30,17 @@ TURN_S: Final = 0.02  # between two commits: webhooks that come in need the writ
 LOOK_S: Final = 2.0  # between two looks for what has become due, or was stored by another process
 DOWN_S: Final = 0.5  # between two looks at a store that is down: it says so at once
 EXPIRE_S: Final = 3600.0
+FRESH_S: Final = 1.0  # after which it is asked whether what was claimed may still be sent: its user may be deleted
 FAREWELL_S: Final = 2.0  # for what is under way when stopping
 TOLD: Final = {WAITING: ("delivery_failed", "warning"), DEAD: ("delivery_dead", "error"), DONE: ("delivered", "debug")}
+
+
+class Held(NamedTuple):
+    """What is claimed, until when it may be begun, and until when without asking again; in Unix seconds."""
+
+    claimed: Claimed
+    before: float
+    fresh_until: float
 
 
 class Outlet:
@@ -36,7 +48,7 @@ class Outlet:
 
     def __init__(self, subscription: Subscription) -> None:
         self.subscription = subscription
-        self.queue: deque[tuple[Claimed, float]] = deque()  # and until when each may be begun
+        self.queue: deque[Held] = deque()
         self.live = 0  # attempts under way
         self.was_away = True  # for all that is known at the start
         self.is_back = False  # and what waits for that has yet to be told
@@ -44,13 +56,13 @@ class Outlet:
     @property
     def room(self) -> int:
         """How many more may be claimed; none while much is held, for a claim may bring as much again."""
-        held = sum(len(claimed.payload or b"") for claimed, _ in self.queue)
-        return HELD - len(self.queue) - self.live if held < CLAIMED_BYTES else 0
+        size = sum(len(held.claimed.payload or b"") for held in self.queue)
+        return HELD - len(self.queue) - self.live if size < CLAIMED_BYTES else 0
 
     def note(self, answer: Answer) -> None:
         """Keep whether somebody is there."""
         if is_away(answer.status):
-            self.was_away = True
+            self.was_away, self.is_back = True, False
         elif self.was_away:
             self.was_away, self.is_back = False, True
 
@@ -95,6 +107,14 @@ class Deliveries:
         if any(is_wanted(outlet.subscription.events, kind) for outlet in self._outlets.values()):
             self.wake()
 
+    def erased(self, user_id: str) -> None:
+        """Take it that a user's payloads have just been erased: what was not begun is claimed anew, without them."""
+        for outlet in self._outlets.values():
+            theirs = [held for held in outlet.queue if held.claimed.lane == user_id]
+            for held in theirs:
+                outlet.queue.remove(held)
+                self._return(held.claimed)
+
     def wake(self) -> None:
         """Look at once whether something is due."""
         self._news.set()
@@ -122,8 +142,12 @@ class Deliveries:
         await self._sender.close()
 
     def _give_back(self, outlet: Outlet) -> None:
-        self._given_back += [claimed for claimed, _ in outlet.queue]
+        self._given_back += [held.claimed for held in outlet.queue]
         outlet.queue.clear()
+
+    def _return(self, claimed: Claimed) -> None:
+        self._given_back.append(claimed)
+        self.wake()
 
     # --- with the store ----------------------------------------------------------------------------------------------
 
@@ -149,24 +173,29 @@ class Deliveries:
                 raise
             self._take(claims)
             await asyncio.sleep(TURN_S)
+        await self._revive()
         await self._look_after()
         if not self._stopping.is_set():
             await _within(LOOK_S if self._outlets else EXPIRE_S, self._news)
 
     async def _turn(self, *, room: Mapping[str, int]) -> list[Claimed]:
         """Write down what became of attempts, and claim more, in one commit."""
-        now, outlets = int(self._now() * 1000), dict(self._outlets)
+        now = int(self._now() * 1000)
         settled, given_back = tuple(self._settled), tuple(self._given_back)
-        revived = [name for name, outlet in outlets.items() if outlet.is_back]
         claims = await self._store.write(
-            lambda database: database.deliveries.turn(
-                settled, given_back=given_back, revived=revived, room=room, now=now
-            )
+            lambda database: database.deliveries.turn(settled, given_back=given_back, room=room, now=now)
         )
         del self._settled[: len(settled)], self._given_back[: len(given_back)]
-        for name in revived:
-            outlets[name].is_back = False
         return claims
+
+    async def _revive(self) -> None:
+        """Let what waits for an upstream that is back be due, some at a time: webhooks need the writer as well."""
+        now = int(self._now() * 1000)
+        for name in [name for name, outlet in self._outlets.items() if outlet.is_back]:
+            more = await self._store.write(partial(_revive, upstream=name, now=now))
+            if not more and name in self._outlets:
+                self._outlets[name].is_back = False
+            self.wake()
 
     async def _is_due(self) -> bool:
         names = [name for name, outlet in self._outlets.items() if outlet.room]
@@ -199,24 +228,23 @@ class Deliveries:
             if outlet is None:  # a reload has come between
                 self._given_back.append(claimed)
             elif claimed.payload is None:
-                self._settle(Settled(claimed, ERASED, int(self._now() * 1000), claimed.attempts))
+                self._give_up(claimed)
             else:
                 # Counted from when it was claimed: the commit may have taken its time.
-                outlet.queue.append((claimed, claimed.until / 1000 - LEFT_S))
+                outlet.queue.append(Held(claimed, claimed.until / 1000 - LEFT_S, self._now() + FRESH_S))
         for outlet in self._outlets.values():
             self._begin(outlet)
 
     def _begin(self, outlet: Outlet) -> None:
         """Begin as many attempts as may be under way at once."""
         while outlet.queue and outlet.live < AT_ONCE:
-            claimed, before = outlet.queue.popleft()
-            if self._now() > before:
-                self._given_back.append(claimed)
-                self.wake()
+            held = outlet.queue.popleft()
+            if self._now() > held.before:
+                self._return(held.claimed)
                 continue
             outlet.live += 1
-            task = asyncio.get_running_loop().create_task(self._attempt(outlet, claimed))
-            self._under_way[task] = claimed
+            task = asyncio.get_running_loop().create_task(self._attempt(outlet, held))
+            self._under_way[task] = held.claimed
             task.add_done_callback(partial(self._ended, outlet))
 
     def _ended(self, outlet: Outlet, task: "asyncio.Task[None]") -> None:
@@ -226,16 +254,38 @@ class Deliveries:
             self._on_event("deliveries_failed", level="error", exc_info=error)  # its lease runs out
         self._begin(outlet)
 
-    async def _attempt(self, outlet: Outlet, claimed: Claimed) -> None:
+    async def _attempt(self, outlet: Outlet, held: Held) -> None:
         """Attempt a delivery and keep what became of it."""
+        claimed = held.claimed
         assert claimed.payload is not None
-        answer = await self._sender.send(outlet.subscription, claimed.svix_id, claimed.payload)
+        still = partial(self._is_kept, claimed.svix_id)
+        may_begin = self._now() <= held.fresh_until or (await still() and self._now() <= held.before)
+        answer = None
+        if may_begin:
+            answer = await self._sender.send(outlet.subscription, claimed.svix_id, claimed.payload, still=still)
+        if answer is None:
+            self._return(claimed)
+            return
         outlet.note(answer)
         at, made = self._now(), claimed.attempts + 1
-        verdict = judge(answer, made=made, now=at, rng=self._rng)
+        verdict = judge(answer, made=made, waited_s=at - claimed.since / 1000, now=at, rng=self._rng)
         due_at = int((at + verdict.pause_s) * 1000) if verdict.state == WAITING else None
         self._tell(claimed, answer, verdict, made=made)
         self._settle(Settled(claimed, verdict.state, int(at * 1000), made, due_at, answer.status, answer.error))
+
+    async def _is_kept(self, svix_id: str) -> bool:
+        """Say whether a payload is still there; where the store does not, it is not sent."""
+        with suppress(StoreDown):
+            return await self._store.read(lambda database: database.deliveries.has_payload(svix_id))
+        return False
+
+    def _give_up(self, claimed: Claimed) -> None:
+        if not claimed.with_user:
+            self._on_event(
+                "delivery_erased", level="warning", upstream=claimed.upstream, svix_id=claimed.svix_id,
+                type=claimed.type, why="its payload is gone, and not with its user",
+            )  # fmt: skip
+        self._settle(Settled(claimed, ERASED, int(self._now() * 1000), claimed.attempts))
 
     def _settle(self, settled: Settled) -> None:
         self._settled.append(settled)
@@ -249,6 +299,10 @@ class Deliveries:
             "status": answer.status, "error": answer.error, "again_in_s": again,
         }  # fmt: skip
         self._on_event(event, level=level, **{name: value for name, value in fields.items() if value is not None})
+
+
+def _revive(database: "Database", *, upstream: str, now: int) -> bool:
+    return database.deliveries.revive(upstream, now=now)
 
 
 async def _within(seconds: float, event: asyncio.Event) -> None:

@@ -3,9 +3,9 @@
 import asyncio
 import io
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 from yarl import URL
@@ -24,6 +24,17 @@ FIELDS: Final = (("Content-Type", "application/json"), ("User-Agent", "clerk-gat
 UNREACHED: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)  # nothing was sent yet
 
 
+class _Withdrawn(Exception):
+    """It is not to be sent any more."""
+
+
+class _Attempt(NamedTuple):
+    subscription: Subscription
+    svix_id: str
+    body: bytes
+    still: Callable[[], Awaitable[bool]]
+
+
 class Sender:
     """Sends with connections of its own, a reused one where there is one; `now` in Unix seconds."""
 
@@ -32,11 +43,19 @@ class Sender:
         self._session: aiohttp.ClientSession | None = None
         self._turn = 0  # endpoints take turns
 
-    async def send(self, subscription: Subscription, svix_id: str, body: bytes) -> Answer:
-        """Make one attempt; say how it was answered."""
+    async def send(
+        self, subscription: Subscription, svix_id: str, body: bytes, *, still: Callable[[], Awaitable[bool]]
+    ) -> Answer | None:
+        """Make one attempt; say how it was answered.
+
+        Before it sends once more, `still` is asked whether it may; None where it may not.
+        """
+        attempt = _Attempt(subscription, svix_id, body, still)
         try:
             async with asyncio.timeout(ANSWER_S):
-                response = await self._send(subscription, svix_id, body)
+                response = await self._send(attempt)
+        except _Withdrawn:
+            return None
         except TimeoutError as error:
             unreached = isinstance(error, aiohttp.ConnectionTimeoutError)
             return Answer(None, "cannot be connected to in time" if unreached else f"no answer within {ANSWER_S:g} s")
@@ -51,38 +70,36 @@ class Sender:
         if self._session is not None:
             await self._session.close()
 
-    async def _send(self, subscription: Subscription, svix_id: str, body: bytes) -> aiohttp.ClientResponse:
-        endpoints = [end for end in subscription.upstream.endpoints if end.weight]
+    async def _send(self, attempt: _Attempt) -> aiohttp.ClientResponse:
+        endpoints = [end for end in attempt.subscription.upstream.endpoints if end.weight]
         self._turn += 1
         first = self._turn % len(endpoints)
         *others, last = endpoints[first:] + endpoints[:first]
         for endpoint in others:
             with suppress(*UNREACHED):
-                return await self._send_to(endpoint, subscription, svix_id, body)
-        return await self._send_to(last, subscription, svix_id, body)
+                return await self._send_to(endpoint, attempt)
+            await _check(attempt)
+        return await self._send_to(last, attempt)
 
-    async def _send_to(
-        self, endpoint: Endpoint, subscription: Subscription, svix_id: str, body: bytes
-    ) -> aiohttp.ClientResponse:
+    async def _send_to(self, endpoint: Endpoint, attempt: _Attempt) -> aiohttp.ClientResponse:
         try:
-            return await self._post(endpoint, subscription, svix_id, body)
+            return await self._post(endpoint, attempt)
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             # An upstream may end a connection just as it is used again. Whether it got the event nobody can say, and
             # once more is what at-least-once allows.
-            return await self._post(endpoint, subscription, svix_id, body)
+            await _check(attempt)
+            return await self._post(endpoint, attempt)
 
-    async def _post(
-        self, endpoint: Endpoint, subscription: Subscription, svix_id: str, body: bytes
-    ) -> aiohttp.ClientResponse:
-        upstream = subscription.upstream
+    async def _post(self, endpoint: Endpoint, attempt: _Attempt) -> aiohttp.ClientResponse:
+        subscription, body, upstream = attempt.subscription, attempt.body, attempt.subscription.upstream
         scheme, more = "http", dict[str, Any]()
         if endpoint.tls:
             scheme, tls = "https", upstream.tls
             more = {"ssl": self._contexts.client(tls).context, "server_hostname": tls.server_name}
         url = URL(f"{scheme}://{endpoint.authority.decode()}{subscription.path}", encoded=True)
-        fields = (*FIELDS, *sign(subscription.key, svix_id, body, now=self._now()))
+        fields = (*FIELDS, *sign(subscription.key, attempt.svix_id, body, now=self._now()))
         return await self._opened().post(
             url, data=body if len(body) <= LARGE else io.BytesIO(body), headers=fields, allow_redirects=False,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=upstream.connect_s), **more,
@@ -96,6 +113,11 @@ class Sender:
                 skip_auto_headers=("Accept-Encoding",),
             )  # fmt: skip
         return self._session
+
+
+async def _check(attempt: _Attempt) -> None:
+    if not await attempt.still():
+        raise _Withdrawn
 
 
 async def _finish(response: aiohttp.ClientResponse) -> None:

@@ -33,7 +33,10 @@ def list_webhooks(
     """List the newest webhooks and return the exit code."""
 
     def work(_: Config, database: "Database") -> None:
-        found = database.webhooks.latest(kind=kind, limit=limit)
+        found, following = database.webhooks.latest(kind=kind, limit=limit)
+        while following is not None and len(found) < limit:
+            more, following = database.webhooks.latest(kind=kind, before=following, limit=limit - len(found))
+            found += more
         if as_json:
             _lines([_shown(kept) for kept in found], write)
             return
@@ -133,11 +136,11 @@ def _done(path: str | None, environ: Environ, work: "Callable[[Config, Database]
     try:
         with _opened(config) as database:
             work(config, database)
-    except UnicodeEncodeError:  # bytes of the command line that are no text: no database takes them
-        write("what is asked for is not UTF-8, so there is no such webhook")
-        return FAILED
     except StoreDown as down:
-        write(f"{config.store}: {down.detail}")
+        if isinstance(down.__cause__, UnicodeEncodeError):  # bytes of the command line that are no text
+            write("what is asked for is not UTF-8, so there is no such webhook")
+        else:
+            write(f"{config.store}: {down.detail}")
         return FAILED
     except _Refusal as refusal:
         write(str(refusal))

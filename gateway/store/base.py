@@ -5,7 +5,7 @@ Everything here raises `StoreDown` where the store cannot be asked; nothing else
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from gateway.core.directory import Membership, Organization, Row, User, row_of
 from gateway.core.events import Event
@@ -51,7 +51,7 @@ class Delivery:
     attempts: int
     since: int  # ms: when it began to wait, last
     due_at: int | None  # ms; None: over, or waiting behind another one of its lane
-    last_at: int | None  # ms: when it was attempted last, and what came of that
+    last_at: int | None  # ms: when it was attempted last or given up, and what came of that
     last_status: int | None
     last_error: str | None
 
@@ -84,8 +84,10 @@ class Claimed:
     upstream: str
     lane: str
     attempts: int  # made so far
+    since: int  # ms: when it began to wait; another one after each replay
     until: int  # ms
-    payload: bytes | None  # None: erased
+    payload: bytes | None  # None: erased,
+    with_user: bool  # with the user it was about
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,13 @@ class Change:
     number: int  # grows in the order of commits, over users, organisations and memberships together
     changed_at: int  # ms, when we learnt of it
     row: Row
+
+
+class Position(NamedTuple):
+    """How far webhooks have been gone through, the oldest first."""
+
+    received_at: int  # ms
+    seq: int
 
 
 class Inbox(Protocol):

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select, text, update
 
 from gateway.core.revocation import revocations_of, revocations_of_row
 from gateway.errors import StoreDown
-from gateway.store.base import Arrival, Stored
+from gateway.store.base import Arrival, Position, Stored
 from gateway.store.deliveries import DeliveryTables, add
 from gateway.store.directory import DirectoryTables, erase, next_change
 from gateway.store.engine import WRITES, FileWatch, Refused, is_deadlock, open_engine, told
@@ -133,9 +133,9 @@ class Database:
         found = self.read(lambda connection: connection.execute(query).mappings().one_or_none())
         return None if found is None else Stored(**found)
 
-    def forget(self, *, now: int, retention_days: int) -> bool:
-        """Erase some of what has been kept long enough; say whether there may be more. `now` in ms."""
-        return self.write(lambda connection: forget(connection, now=now, retention_days=retention_days))
+    def forget(self, *, now: int, retention_days: int, after: Position) -> Position | None:
+        """Erase some of what has been kept long enough; say where to go on, None once that is all. `now` in ms."""
+        return self.write(lambda connection: forget(connection, now=now, retention_days=retention_days, after=after))
 
 
 def _inbox_values(arrival: Arrival) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     ColumnElement,
     Connection,
+    Text,
     and_,
     bindparam,
     case,
@@ -28,10 +29,11 @@ from sqlalchemy import (
 from gateway.core.delivery import AWAY, DEAD, DONE, LONGEST_WAIT_MS, STATES, WAITING, lane_of
 from gateway.store.base import CLAIMED_BYTES, Arrival, Claimed, Settled
 from gateway.store.directory import Transaction, next_change
-from gateway.store.tables import DELIVERIES, INBOX
+from gateway.store.tables import DELIVERIES, INBOX, USERS
 
 LEASE_MS: Final = 60_000  # for all attempts of a claim: what a killed process had is taken up by another after this
 EXPIRE_AT_ONCE: Final = 1000  # rows
+REVIVE_AT_ONCE: Final = 1000
 FEW_SHARE: Final = 10  # of a pause has to be over, one in so many, before it may be cut short
 NOBODY: Final = "its upstream is not configured"
 
@@ -51,11 +53,6 @@ def waiting(table: Any) -> ColumnElement[bool]:
     return is_in(table, WAITING)
 
 
-def waits(svix_id: Any, *, since: int = 0) -> ColumnElement[bool]:
-    """Say of a webhook that a delivery of it waits, and began to at `since` (ms) or later."""
-    return exists().where(D.c.svix_id == svix_id, waiting(D), D.c.since >= since)
-
-
 def _lane_waits(upstream: Any, lane: Any) -> ColumnElement[bool]:
     return exists().where(OTHER.c.upstream == upstream, OTHER.c.lane == lane, waiting(OTHER))
 
@@ -66,13 +63,17 @@ _ADD: Final = insert(D).values(
     since=bindparam("now"), claimed_until=0,
     due_at=case((_lane_waits(bindparam("to"), bindparam("in_lane")), null()), else_=bindparam("now")),
 )  # fmt: skip
+# Otherwise it was replayed since it was claimed: then that attempt is over, and all the others are before it.
+_SAME: Final = D.c.since == bindparam("claimed_since", type_=BigInteger)
 _SETTLE: Final = (
     update(D)
     .where(D.c.seq == bindparam("of"), waiting(D))
     # A failure counts for whose turn it was; that it was received counts whoever says so.
-    .where(or_(D.c.claimed_until == bindparam("until"), bindparam("is_done", type_=Boolean)))
+    .where(or_(D.c.claimed_until == bindparam("until"), and_(bindparam("is_done", type_=Boolean), _SAME)))
     .values(
-        state=bindparam("now_is"), attempts=bindparam("made"), due_at=bindparam("due"), claimed_until=0,
+        state=case((_SAME, bindparam("now_is", type_=Text)), else_=D.c.state),
+        attempts=case((_SAME, bindparam("made", type_=BigInteger)), else_=D.c.attempts),
+        due_at=case((_SAME, bindparam("due", type_=BigInteger)), else_=D.c.due_at), claimed_until=0,
         last_at=bindparam("at"), last_status=bindparam("status"), last_error=bindparam("error"),
     )
 )  # fmt: skip
@@ -113,23 +114,27 @@ _READ: Final = (
         D.c.upstream,
         D.c.lane,
         D.c.attempts,
+        D.c.since,
         D.c.claimed_until,
         INBOX.c.payload,
+        and_(INBOX.c.payload.is_(None), exists().where(USERS.c.id == D.c.lane, USERS.c.deleted)),
     )
     .select_from(D.outerjoin(INBOX, INBOX.c.svix_id == D.c.svix_id))
     .where(D.c.seq.in_(bindparam("these", expanding=True)))
     .order_by(D.c.due_at, D.c.seq)
 )
 _IS_DUE: Final = select(exists().where(D.c.upstream.in_(bindparam("those", expanding=True)), _DUE))
-_REVIVE: Final = (
-    update(D)
+_REVIVABLE: Final = (
+    select(D.c.seq)
     .where(
         D.c.upstream == bindparam("to"), waiting(D), D.c.due_at > bindparam("now"), D.c.attempts > 0,
         or_(D.c.last_status.is_(None), D.c.last_status.in_(sorted(AWAY))),
         (bindparam("now", type_=BigInteger) - D.c.last_at) * FEW_SHARE >= D.c.due_at - D.c.last_at,
     )
-    .values(due_at=bindparam("now"))
+    .order_by(D.c.due_at, D.c.seq)
+    .limit(bindparam("most"))
 )  # fmt: skip
+_HAS_PAYLOAD: Final = select(exists().where(INBOX.c.svix_id == bindparam("of_webhook"), INBOX.c.payload.is_not(None)))
 # What began, was attempted or was claimed later than now is of a time when the clock was wrong.
 _SET_RIGHT: Final = (
     update(D)
@@ -168,13 +173,12 @@ class DeliveryTables:
         settled: Sequence[Settled],
         *,
         given_back: Sequence[Claimed] = (),
-        revived: Collection[str] = (),
         room: Mapping[str, int],
         now: int,
     ) -> list[Claimed]:
         """Write down what became of attempts, and claim as many as each upstream has room for, all in one commit.
 
-        What was `given_back` is due as before; what found nobody at an upstream that has `revived` is due at once.
+        What was `given_back` is due as before.
         """
 
         def write(connection: Connection) -> list[Claimed]:
@@ -182,8 +186,6 @@ class DeliveryTables:
             _settle(connection, settled, now=now)
             if given_back:
                 connection.execute(_GIVE_BACK, [{"of": each.seq, "until": each.until} for each in given_back])
-            for upstream in revived:
-                connection.execute(_REVIVE, {"to": upstream, "now": now})
             return [
                 each for upstream, most in room.items() for each in _claim(connection, upstream, most=most, now=now)
             ]
@@ -195,6 +197,23 @@ class DeliveryTables:
         """Say whether anything could be claimed."""
         asked = {"those": sorted(upstreams), "now": now}
         return bool(self._read(lambda connection: connection.execute(_IS_DUE, asked).scalar_one()))
+
+    def has_payload(self, svix_id: str) -> bool:
+        """Say whether what was claimed may still be sent."""
+        asked = {"of_webhook": svix_id}
+        return bool(self._read(lambda connection: connection.execute(_HAS_PAYLOAD, asked).scalar_one()))
+
+    def revive(self, upstream: str, *, now: int) -> bool:
+        """Let some of what found nobody at an upstream be due at once; say whether there may be more."""
+
+        def write(connection: Connection) -> bool:
+            next_change(connection, 0)
+            asked = {"to": upstream, "now": now, "most": REVIVE_AT_ONCE}
+            chosen = connection.execute(_REVIVABLE, asked).scalars().all()
+            connection.execute(update(D).where(D.c.seq.in_(chosen)).values(due_at=now))
+            return len(chosen) == REVIVE_AT_ONCE
+
+        return bool(self._write(write))
 
     def set_right(self, *, now: int) -> int:
         """Let be due at once what a clock that has since been put back has left for later; say how many."""
@@ -217,7 +236,7 @@ class DeliveryTables:
             overdue = and_(waiting(OTHER), OTHER.c.due_at < before, OTHER.c.upstream.not_in(sorted(served)))
             query = select(D.c.seq, D.c.upstream, D.c.lane).select_from(OTHER.join(D, in_lane)).where(overdue)
             rows = connection.execute(query.limit(EXPIRE_AT_ONCE)).all()
-            given_up = {"state": DEAD, "due_at": None, "last_error": NOBODY}
+            given_up = {"state": DEAD, "due_at": None, "last_at": now, "last_status": None, "last_error": NOBODY}
             connection.execute(update(D).where(D.c.seq.in_([row.seq for row in rows])).values(given_up))
             _promote(connection, ((row.upstream, row.lane) for row in rows), now=now)
             return len(rows)
@@ -229,8 +248,9 @@ def _settle(connection: Connection, settled: Sequence[Settled], *, now: int) -> 
     if not settled:
         return
     values = [
-        {"of": each.claimed.seq, "until": each.claimed.until, "is_done": each.state == DONE, "now_is": each.state,
-         "made": each.attempts, "due": each.due_at, "at": each.at, "status": each.status, "error": each.error}
+        {"of": each.claimed.seq, "until": each.claimed.until, "claimed_since": each.claimed.since,
+         "is_done": each.state == DONE, "now_is": each.state, "made": each.attempts, "due": each.due_at,
+         "at": each.at, "status": each.status, "error": each.error}
         for each in settled
     ]  # fmt: skip
     connection.execute(_SETTLE, values)

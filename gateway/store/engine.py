@@ -3,8 +3,10 @@
 SQLite and PostgreSQL differ here, in two words of `migrations`, and nowhere else.
 """
 
+import math
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -14,11 +16,15 @@ import sqlalchemy
 from sqlalchemy import URL, Connection, Engine, event
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
 
-from gateway.errors import StoreDown
+from gateway.errors import StoreDown, StoreSlow
 
 BUSY_S: Final = 5.0  # another process may be writing: a commit takes milliseconds, a migration longer
 CONNECTIONS: Final = 5  # the writer's and the readers'
+READ_S: Final = 10.0  # for what reads, after which its thread is free for others; as `statement_timeout` below
+READS_UNTIL: Final = "gateway_reads_until"
+LOOK_STEPS: Final = 100_000  # of SQLite's machine, about a millisecond, between two looks whether that is over
 WRITES: Final = "gateway_writes"  # the execution option that says that a transaction will write
 # Given to libpq unless the URL says otherwise. A database that does not answer must not hold the one writer for long.
 LIBPQ: Final[dict[str, Any]] = {
@@ -54,8 +60,7 @@ def told() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        kind = StoreDown if is_fault(error) else Refused
-        raise kind(detail=_described(error.orig or error)) from error
+        raise _kind(error)(detail=_described(error.orig or error)) from error
     except (SQLAlchemyError, sqlite3.Error, ArgumentError) as error:
         raise StoreDown(
             detail=type(error).__name__ if not isinstance(error, PoolTimeout) else "no connection"
@@ -75,6 +80,16 @@ def is_fault(error: DBAPIError) -> bool:
         )
         or type(error) is sqlalchemy.exc.DatabaseError
     )  # SQLite's word for a file that is no database
+
+
+def _kind(error: DBAPIError) -> type[StoreDown]:
+    # PostgreSQL's query_canceled, what `statement_timeout` ends with, and SQLite's word for what we interrupt.
+    if (
+        getattr(error.orig, "sqlstate", None) == "57014"
+        or getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
+    ):
+        return StoreSlow
+    return StoreDown if is_fault(error) else Refused
 
 
 def is_deadlock(error: StoreDown) -> bool:
@@ -111,7 +126,7 @@ def _sqlite(url: URL) -> Engine:
     return engine
 
 
-def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+def _set_up_sqlite(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # transactions begin where we say so, not where the driver guesses
     for pragma in (
         "journal_mode=WAL",  # readers do not wait for the writer
@@ -119,11 +134,14 @@ def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
         "secure_delete=ON",  # erased is overwritten
     ):
         connection.execute(f"PRAGMA {pragma}")
+    known = record.info
+    connection.set_progress_handler(lambda: time.monotonic() > known.get(READS_UNTIL, math.inf), LOOK_STEPS)
 
 
 def _begin_sqlite(connection: Connection) -> None:
     # A transaction that begins by reading cannot become a writing one while another writes (SQLITE_BUSY_SNAPSHOT).
     writes = connection.get_execution_options().get(WRITES)
+    connection.info[READS_UNTIL] = math.inf if writes else time.monotonic() + READ_S
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 

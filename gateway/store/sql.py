@@ -5,15 +5,17 @@ here raises `StoreDown` at once, and says in the log when that began and ended. 
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from gateway.core.directory import Membership, Organization, Row, User
-from gateway.errors import StoreDown
-from gateway.store.base import Arrival, Change, Stored
+from gateway.errors import StoreDown, StoreSlow
+from gateway.store.base import Arrival, Change, Position, Stored
 from gateway.store.group import GroupCommit
 
 if TYPE_CHECKING:
@@ -24,6 +26,8 @@ ANSWER_S: Final = 10.0  # Svix waits 15 s for its answer
 LOOK_S: Final = 10.0  # between two looks at a database that works,
 RETRY_S: Final = 1.0  # and at one that does not
 FORGET_S: Final = 3600.0
+SLOW_TOLD_S: Final = 60.0  # at most as often: much may wait for the same
+JUMP_S: Final = 3600.0  # by which a clock that is merely set right does not go ahead
 ROW_BYTES: Final = 2000  # of a row that waits to be written
 REMEDY: Final = (
     "store.url (GATEWAY_STORE_URL) must name a file in a folder that this user may write and with room on its disk, "
@@ -46,9 +50,10 @@ class SqlStore:
 
     def __init__(
         self, url: str, *, on_event: OnEvent, retention_days: Callable[[], int] = lambda: 30,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] = time.time, ticks: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        self._url, self._on_event, self._retention_days, self._now = url, on_event, retention_days, now
+        self._url, self._on_event, self._retention_days = url, on_event, retention_days
+        self._now, self._ticks = now, ticks
         self._writer = ThreadPoolExecutor(1, "store-writer")
         self._readers = ThreadPoolExecutor(READERS, "store-reader")
         self._group: GroupCommit[Arrival, bool] = GroupCommit(self._put, self._writer)
@@ -58,6 +63,8 @@ class SqlStore:
         self._up: bool | None = None  # None: not tried yet
         self.looked = asyncio.Event()  # once it was tried
         self._forgot_at = 0.0
+        self._looked_at = now(), ticks()
+        self._slow_at = -math.inf  # when that was told last
         self._watching: asyncio.Task[None] | None = None
 
     @property
@@ -102,17 +109,30 @@ class SqlStore:
                 self._tell(None)
                 return
             database = self._open_database()
-            await self._asked(self._readers, lambda: database.probe(now=self._now_ms(), writing=False))
+            # By the thread that writes: those that read may all be busy with what takes long, which is no fault.
+            await self._asked(self._writer, lambda: database.probe(now=self._now_ms(), writing=False))
             await self._forget(database)
 
     async def _forget(self, database: "Database") -> None:
-        if self._now() - self._forgot_at < FORGET_S:
+        ahead_s = self._jumped_s()
+        if ahead_s > JUMP_S:
+            # What it says may be wrong, and what is erased stays erased: an hour to set it right.
+            effect = f"nothing is erased as too old within the next {FORGET_S / 60:g} min"
+            self._on_event("clock_jumped", level="warning", ahead_s=round(ahead_s), effect=effect)
+            self._forgot_at = self._now()
+        if abs(self._now() - self._forgot_at) < FORGET_S:
             return
         self._forgot_at = self._now()
-        days = self._retention_days()
-        more = True
-        while more:  # some at a time: webhooks come between
-            more = await self._asked(self._writer, lambda: database.forget(now=self._now_ms(), retention_days=days))
+        days, now = self._retention_days(), self._now_ms()
+        after: Position | None = Position(0, 0)
+        while after is not None:  # some at a time: webhooks come between
+            after = await self._asked(self._writer, partial(database.forget, now=now, retention_days=days, after=after))
+
+    def _jumped_s(self) -> float:
+        """Say by how much the clock has gone further than time since the last look."""
+        (then, since), (now, ticks) = self._looked_at, (self._now(), self._ticks())
+        self._looked_at = now, ticks
+        return (now - then) - (ticks - since)
 
     def _reopen(self) -> None:
         """Open the database from nothing: whatever was wrong with the last one, its file may be another now."""
@@ -193,9 +213,9 @@ class SqlStore:
         return await self.read(lambda database: database.directory.changes(since=since, limit=limit))
 
     async def read(self, what: "Callable[[Database], T]") -> T:
-        """Have a thread ask the database, beside the one that writes."""
+        """Have a thread ask the database, beside the one that writes. Raises StoreSlow for what takes too long."""
         database = self._open_database()
-        return await self._asked(self._readers, lambda: what(database))
+        return await self._asked(self._readers, lambda: what(database), speaks_for_all=False)
 
     async def write(self, what: "Callable[[Database], T]") -> T:
         """Have the thread that writes do this, in its turn."""
@@ -207,22 +227,33 @@ class SqlStore:
             raise StoreDown
         return self._database
 
-    async def _asked(self, executor: Executor, what: Callable[[], T]) -> T:
-        return await self._answer(asyncio.get_running_loop().run_in_executor(executor, what))
+    async def _asked(self, executor: Executor, what: Callable[[], T], *, speaks_for_all: bool = True) -> T:
+        answer = asyncio.get_running_loop().run_in_executor(executor, what)
+        return await self._answer(answer, speaks_for_all=speaks_for_all)
 
-    async def _answer(self, answer: "asyncio.Future[T] | Any") -> T:
-        """Wait for an answer, for so long; and keep in mind how the database fares."""
+    async def _answer(self, answer: "asyncio.Future[T] | Any", *, speaks_for_all: bool = True) -> T:
+        """Wait for an answer, for so long; and keep in mind how the database fares.
+
+        One of many readers that takes its time does not speak for all: the probe says whether nothing goes any more.
+        """
         try:
             async with asyncio.timeout(ANSWER_S):
                 result: T = await answer
         except TimeoutError as error:
-            down = StoreDown(detail=f"no answer within {ANSWER_S:g} s")
-            self._tell(down)
-            raise down from error
+            slow = StoreSlow(detail=f"no answer within {ANSWER_S:g} s")
+            self._failed(slow, speaks_for_all=speaks_for_all)
+            raise slow from error
         except StoreDown as down:
-            self._tell(down)
+            self._failed(down, speaks_for_all=speaks_for_all)
             raise
         return result
+
+    def _failed(self, down: StoreDown, *, speaks_for_all: bool) -> None:
+        if speaks_for_all or not isinstance(down, StoreSlow):
+            self._tell(down)
+        elif self._ticks() - self._slow_at > SLOW_TOLD_S:
+            self._slow_at = self._ticks()
+            self._on_event("store_slow", level="warning", detail=down.detail, effect="who asked gets 503")
 
     def _tell(self, down: StoreDown | None) -> None:
         """Keep whether it works, and log where that changes. What it only refuses says nothing about it."""

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     RowMapping,
@@ -25,17 +26,21 @@ from gateway.store.directory import Transaction, next_change, row_from
 from gateway.store.tables import DELIVERIES, INBOX
 
 AT_ONCE: Final = 500  # rows
+LOOKED_AT: Final = 5000  # of the inbox, for one part of a list of some of them
 D: Final = DELIVERIES
 OTHER: Final = DELIVERIES.alias("other")
 
 _HELD: Final = [column for column in INBOX.columns if column.name != "payload"]
 _LISTED: Final = select(*_HELD, INBOX.c.payload.is_not(None).label("has_payload"))
+_NOW: Final = bindparam("now", type_=BigInteger)
+_LAST: Final = select(INBOX.c.seq).order_by(INBOX.c.seq.desc()).limit(1).offset(bindparam("before_it"))
 # The first in its lane is due at once; where another one is, it waits for its turn.
 _AGAIN: Final = (
     update(D)
     .where(D.c.seq == bindparam("of"))
     .values(
-        state=WAITING, attempts=0, since=bindparam("now"),
+        # Another one than before, by which the outcome of an attempt under way is known to be of the time before.
+        state=WAITING, attempts=0, since=case((D.c.since == _NOW, _NOW + 1), else_=_NOW),
         due_at=case(
             (
                 exists().where(
@@ -44,7 +49,7 @@ _AGAIN: Final = (
                 ),
                 null(),
             ),
-            else_=bindparam("now"),
+            else_=_NOW,
         ),
     )
 )  # fmt: skip
@@ -58,19 +63,26 @@ class WebhookTables:
 
     def latest(
         self, *, kind: str | None = None, state: str | None = None, before: int | None = None, limit: int = 100
-    ) -> list[Kept]:
-        """Give webhooks, the newest first and those before `before` (a `seq`), without their payloads.
+    ) -> tuple[list[Kept], int | None]:
+        """Give webhooks, the newest first and those before `before` (a `seq`), without payloads; and the next `before`.
 
-        `kind` is a type or a pattern of types; with a `state`, those with a delivery in it.
+        `kind` is a type or a pattern of types; with a `state`, those with a delivery in it. Of these only a part of the
+        inbox is looked through, so that there may be few or none although more follow; None: nothing follows.
         """
-        query = _LISTED.order_by(INBOX.c.seq.desc()).limit(limit)
-        if kind is not None:
-            query = query.where(_is_of(kind))
-        if state is not None:
-            query = query.where(_has_delivery(state))
-        if before is not None:
-            query = query.where(INBOX.c.seq < before)
-        found: list[Kept] = self._read(lambda connection: _kept(connection, connection.execute(query).mappings().all()))
+        held = [] if before is None else [INBOX.c.seq < before]
+        asked = [] if kind is None else [_is_of(kind)]
+        asked += [] if state is None else [_has_delivery(state)]
+
+        def read(connection: Connection) -> tuple[list[Kept], int | None]:
+            last = None
+            if asked:
+                last = connection.execute(_LAST.where(*held), {"before_it": LOOKED_AT - 1}).scalar()
+            looked = [] if last is None else [INBOX.c.seq >= last]
+            query = _LISTED.where(*held, *looked, *asked).order_by(INBOX.c.seq.desc()).limit(limit + 1)
+            rows = connection.execute(query).mappings().all()
+            return _kept(connection, rows[:limit]), rows[limit - 1]["seq"] if len(rows) > limit else last
+
+        found: tuple[list[Kept], int | None] = self._read(read)
         return found
 
     def show(self, svix_id: str) -> Kept | None:
@@ -138,8 +150,6 @@ def _again(connection: Connection, chosen: Sequence[int], *, now: int) -> None:
 
 
 def _has_delivery(state: str) -> ColumnElement[bool]:
-    if state in (DEAD, WAITING):  # few among many, and with an index of their own
-        return INBOX.c.svix_id.in_(select(D.c.svix_id).where(is_in(D, state)))
     return exists().where(D.c.svix_id == INBOX.c.svix_id, is_in(D, state))
 
 

@@ -53,11 +53,11 @@ async def webhooks(gateway: Replaying, request: web.Request) -> web.StreamRespon
         raise BadRequest("type")
     if state is not None and state not in STATES:
         raise BadRequest("state")
-    found = await gateway.inbox.read(
-        lambda database: database.webhooks.latest(kind=kind, state=state, before=before, limit=limit + 1)
+    found, following = await gateway.inbox.read(
+        lambda database: database.webhooks.latest(kind=kind, state=state, before=before, limit=limit)
     )
-    cursor = str(found[limit - 1].stored.seq) if len(found) > limit else None
-    return _answer({"data": [shown(each) for each in found[:limit]], "next_cursor": cursor})
+    cursor = None if following is None else str(following)
+    return _answer({"data": [shown(each) for each in found], "next_cursor": cursor})
 
 
 async def webhook(gateway: Replaying, request: web.Request) -> web.StreamResponse:

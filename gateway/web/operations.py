@@ -53,7 +53,10 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         (400, 503), body="RevokeSession",
     ),
     ("GET", "/v1/webhooks"): Operation(
-        "list_webhooks", "Stored webhooks and their deliveries, the newest first", "WebhookList",
+        "list_webhooks",
+        "Stored webhooks and their deliveries, the newest first. With `type` or `state` only some thousands are looked "
+        "through for each answer: there may be few or none in it although more follow, as `next_cursor` says",
+        "WebhookList",
         ("type", "state", *PAGE), (400, 503),
     ),
     ("GET", "/v1/webhooks/{id}"): Operation(

@@ -171,6 +171,8 @@ class Records:
         if self._kept is not None:
             if isinstance(arrival.row, User):
                 self._kept.people.take(arrival.row)
+                if arrival.row.deleted:
+                    self._kept.deliveries.erased(arrival.row.id)
             self._kept.deliveries.stored(arrival.event.type)
 
     def end(self, arrival: Arrival) -> None:

@@ -19,6 +19,7 @@ from gateway.core.delivery import (
     LONGEST_WAIT_MS,
     PATTERN,
     PAUSES_S,
+    SCHEDULE_S,
     WAITING,
     Answer,
     Subscription,
@@ -124,20 +125,41 @@ def test_svix_and_standard_webhooks_accept_what_is_signed(svix_id: str, data: di
     ],
 )
 def test_what_an_answer_means(status: int | None, verdict: Verdict) -> None:
-    assert judge(Answer(status), made=1, now=0, rng=steady) == verdict
+    assert judge(Answer(status), made=1, waited_s=0, now=0, rng=steady) == verdict
 
 
 def test_pauses_grow_over_three_days_and_then_it_is_dead() -> None:
-    verdicts = [judge(Answer(500), made=made, now=0, rng=steady) for made in range(1, ATTEMPTS + 1)]
+    verdicts = [judge(Answer(500), made=made, waited_s=0, now=0, rng=steady) for made in range(1, ATTEMPTS + 1)]
     assert verdicts == [*(Verdict(WAITING, pause) for pause in PAUSES_S), Verdict(DEAD)]
     assert list(PAUSES_S) == sorted(PAUSES_S)
     assert 3 * 86_400 < sum(PAUSES_S) < LONGEST_WAIT_MS / 1000 / 1.1
-    assert judge(Answer(200), made=ATTEMPTS, now=0, rng=steady) == Verdict(DONE)
+    assert judge(Answer(200), made=ATTEMPTS, waited_s=0, now=0, rng=steady) == Verdict(DONE)
+
+
+def test_what_has_waited_for_longer_than_all_pauses_is_tried_once() -> None:
+    def judged(answer: Answer, waited_s: float) -> str:
+        return judge(answer, made=1, waited_s=waited_s, now=0, rng=steady).state
+
+    assert judged(Answer(500), SCHEDULE_S) == DEAD
+    assert judged(Answer(500), SCHEDULE_S - 1) == WAITING
+    assert judged(Answer(200), SCHEDULE_S) == DONE
+
+
+@pytest.mark.parametrize("chance", [0.0, 1.0])
+def test_what_waits_for_nobody_gets_all_its_attempts(chance: float) -> None:
+    made, waited_s = 1, 15.0
+    while True:
+        asking = Answer(503, retry_after="3600")
+        verdict = judge(asking, made=made, waited_s=waited_s, now=0, rng=lambda: chance)
+        if verdict.state == DEAD:
+            break
+        made, waited_s = made + 1, waited_s + verdict.pause_s + 15  # s of the attempt itself
+    assert made == ATTEMPTS
 
 
 @given(made=st.integers(1, ATTEMPTS - 1), chance=st.floats(0, 1))
 def test_a_pause_varies_by_a_tenth(made: int, chance: float) -> None:
-    pause = judge(Answer(None), made=made, now=0, rng=lambda: chance).pause_s
+    pause = judge(Answer(None), made=made, waited_s=0, now=0, rng=lambda: chance).pause_s
     assert abs(pause - PAUSES_S[made - 1]) <= PAUSES_S[made - 1] * 0.1 + 1e-9
 
 
@@ -160,7 +182,7 @@ def test_a_pause_varies_by_a_tenth(made: int, chance: float) -> None:
     ],
 )
 def test_when_an_upstream_wants_to_be_left_alone(status: int, retry_after: str | None, pause: float) -> None:
-    assert judge(Answer(status, retry_after=retry_after), made=1, now=1000, rng=steady).pause_s == pause
+    assert judge(Answer(status, retry_after=retry_after), made=1, waited_s=0, now=1000, rng=steady).pause_s == pause
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from gateway.core.delivery import ATTEMPTS, DEAD, DONE, ERASED, PAUSES_S, WAITIN
 from gateway.core.model import Endpoint, Upstream
 from gateway.errors import StoreDown
 from gateway.net import delivery, sender
-from gateway.net.delivery import AT_ONCE, HELD, LEFT_S, Deliveries
+from gateway.net.delivery import AT_ONCE, FRESH_S, HELD, LEFT_S, Deliveries
 from gateway.net.tls import Contexts
+from gateway.store import deliveries
 from gateway.store.base import Arrival, Delivery
 from gateway.store.deliveries import LEASE_MS
 from gateway.store.sql import SqlStore
@@ -194,6 +195,31 @@ async def test_after_all_attempts_it_is_dead_and_the_next_of_its_user_is_tried(p
     assert "again_in_s" not in line
 
 
+async def test_a_lane_behind_a_dead_upstream_is_given_up_at_about_the_same_time(post: Post) -> None:
+    async with (receiver := Receiver(status=500)).upstream() as upstream:
+        post.out.use([wanting(upstream.port)])
+        for number in range(5):
+            await post.put(f"msg_{number}")
+        for attempts in range(1, ATTEMPTS):
+            await post.tried("msg_0", attempts)
+            if attempts == 3:
+                await post.put("msg_late")
+            if attempts == ATTEMPTS - 1:
+                await post.put("msg_new")
+            post.pass_time(PAUSES_S[attempts - 1])
+        for number in range(5):
+            assert (await post.is_in(f"msg_{number}", DEAD)).attempts == (1 if number else ATTEMPTS)
+        assert (await post.tried("msg_late", 1)).state == WAITING  # for some minutes more
+        post.pass_time(PAUSES_S[0])
+        await post.tried("msg_late", 2)
+        post.pass_time(PAUSES_S[1])
+        assert (await post.is_in("msg_late", DEAD)).attempts == 3
+        assert (await post.tried("msg_new", 1)).state == WAITING
+        receiver.status = 200
+        post.pass_time(PAUSES_S[0])
+        await post.is_in("msg_new", DONE)
+
+
 async def test_who_is_gone_is_not_asked_again(post: Post) -> None:
     async with Receiver(status=410).upstream() as upstream:
         post.out.use([wanting(upstream.port)])
@@ -264,6 +290,26 @@ async def test_a_dead_upstream_that_returns_gets_what_waited_at_once(post: Post)
         for number in range(3):
             await post.is_in(f"msg_{number}", DONE)
     assert receiver.ids[0] == "msg_new"
+
+
+async def test_much_that_waits_for_an_upstream_that_is_back_gets_its_turn_by_and_by(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "REVIVE_AT_ONCE", 1)
+    port = free_port()
+    post.out.use([wanting(port)])
+    for attempts in (1, 2):
+        for number in range(4):
+            if attempts == 1:
+                await post.put(f"msg_{number}", f"user_{number}")
+        for number in range(4):
+            await post.tried(f"msg_{number}", attempts)
+        post.pass_time(PAUSES_S[0])
+    post.pass_time(60)
+    async with Receiver().upstream(port):
+        await post.put("msg_new", "user_9")
+        for number in range(4):
+            await post.is_in(f"msg_{number}", DONE)
 
 
 async def test_what_a_killed_process_had_is_delivered_by_another_once_its_lease_is_over(post: Post) -> None:
@@ -356,6 +402,112 @@ async def test_what_was_erased_is_not_delivered(post: Post) -> None:
     assert receiver.ids == ["msg_2"]
 
 
+async def test_what_was_erased_and_not_with_its_user_is_told(post: Post) -> None:
+    async with Receiver().upstream() as upstream:
+        await post.put("msg_1", "user_1")
+        await post.put("msg_2", "user_2")
+        await post.put("msg_3", "user_1", kind="user.deleted")
+        await post.store.write(lambda database: database.write(lambda c: c.exec_driver_sql(
+            "UPDATE gateway_inbox SET payload = NULL WHERE svix_id = 'msg_2'"
+        )))  # fmt: skip
+        post.out.use([wanting(upstream.port)])
+        await post.is_in("msg_3", DONE)
+        await post.is_in("msg_2", ERASED)
+    (line,) = post.log.of("delivery_erased")
+    assert (line["level"], line["upstream"], line["svix_id"], line["type"]) == (
+        "warning",
+        "api",
+        "msg_2",
+        "user.updated",
+    )
+
+
+@pytest.mark.parametrize("is_told", [True, False], ids=["told", "by-another-process"])
+async def test_what_was_claimed_before_its_user_was_deleted_is_not_begun_after(post: Post, is_told: bool) -> None:
+    receiver = Receiver()
+    receiver.hold = asyncio.Event()
+    async with receiver.upstream() as upstream:
+        post.out.use([wanting(upstream.port)])
+        for number in range(AT_ONCE + 2):
+            await post.put(f"msg_{number}", f"user_{number}")
+        for _ in range(AT_ONCE):
+            await receiver.next()
+        outlet = post.out._outlets["api"]
+        async with asyncio.timeout(20):
+            while len(outlet.queue) < 2:
+                await asyncio.sleep(0.01)
+        last = outlet.queue[0].claimed
+        await post.put("msg_gone", last.lane, kind="user.deleted")
+        if is_told:
+            post.out.erased(last.lane)
+        else:
+            post.clock.seconds += FRESH_S + 0.1
+        receiver.hold.set()
+        await post.is_in("msg_gone", DONE)
+        assert (await post.state(last.svix_id)).state == ERASED
+        for number in range(AT_ONCE + 2):
+            await post.until(f"msg_{number}", lambda found: found.state != WAITING)
+    assert last.svix_id not in receiver.ids
+    assert len(receiver.ids) == AT_ONCE + 2
+    assert not post.log.of("delivery_erased")
+
+
+async def test_what_is_erased_during_an_attempt_is_not_sent_again_with_it(post: Post) -> None:
+    receiver = Receiver()
+    receiver.hold, receiver.answer = asyncio.Event(), lambda _: None  # it ends the connection
+    async with receiver.upstream() as upstream:
+        post.out.use([wanting(upstream.port)])
+        await post.put("msg_1")
+        await receiver.next()
+        await post.put("msg_2", kind="user.deleted")
+        receiver.hold.set()
+        await post.is_in("msg_1", ERASED)
+        receiver.answer = None
+        post.pass_time(PAUSES_S[0])
+        await post.is_in("msg_2", DONE)
+    assert receiver.ids.count("msg_1") == 1
+
+
+async def test_while_the_store_cannot_say_whether_it_may_be_nothing_is_sent_again(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, asked = post.store.read, asyncio.Event()
+
+    async def down(_: Any) -> Any:
+        asked.set()
+        raise StoreDown
+
+    receiver = Receiver()
+    receiver.hold, receiver.answer = asyncio.Event(), lambda _: None
+    async with receiver.upstream() as upstream:
+        post.out.use([wanting(upstream.port)])
+        await post.put("msg_1")
+        await receiver.next()
+        monkeypatch.setattr(post.store, "read", down)
+        receiver.hold.set()
+        await asked.wait()
+        receiver.answer = None
+        monkeypatch.setattr(post.store, "read", read)
+        assert (await post.is_in("msg_1", DONE)).attempts == 1
+    assert receiver.ids == ["msg_1"] * 2
+
+
+async def test_what_is_replayed_during_its_last_attempt_is_tried_again(post: Post) -> None:
+    receiver = Receiver(status=410)
+    receiver.hold = asyncio.Event()
+    async with receiver.upstream() as upstream:
+        post.out.use([wanting(upstream.port)])
+        await post.put("msg_1")
+        await receiver.next()
+        now = int(post.clock() * 1000)
+        await post.store.write(lambda database: database.webhooks.replay("msg_1", ("api",), now=now))
+        receiver.hold.set()
+        receiver.hold = None
+        await receiver.next()  # without a lease running out
+        await post.is_in("msg_1", DEAD)
+    assert receiver.ids == ["msg_1"] * 2
+
+
 async def test_an_upstream_that_is_taken_away_and_comes_back_gets_what_waited(post: Post) -> None:
     async with (receiver := Receiver()).upstream() as upstream:
         receiver.hold = asyncio.Event()
@@ -420,9 +572,9 @@ async def test_a_lease_counts_from_its_claim_however_long_the_commit_took(
     begun: list[int] = []
     attempt = post.out._attempt
 
-    async def noted(outlet: Any, claimed: Any) -> None:
-        begun.append(claimed.until)
-        await attempt(outlet, claimed)
+    async def noted(outlet: Any, held: Any) -> None:
+        begun.append(held.claimed.until)
+        await attempt(outlet, held)
 
     monkeypatch.setattr(post.out, "_attempt", noted)
     async with Receiver().upstream() as upstream:
@@ -478,10 +630,10 @@ async def test_a_fault_of_our_own_is_told_and_ends_nothing(post: Post, monkeypat
             raise faults.pop()
         return await turn(**more)
 
-    async def failing_send(*arguments: Any) -> Any:
+    async def failing_send(*arguments: Any, **more: Any) -> Any:
         if faults:
             raise faults.pop()
-        return await send(*arguments)
+        return await send(*arguments, **more)
 
     monkeypatch.setattr(post.out, "_turn", failing_turn)
     monkeypatch.setattr(post.out._sender, "send", failing_send)

@@ -33,6 +33,11 @@ def at(*ports: int, tls: UpstreamTls | None = None, path: str = PATH, weights: t
     return Subscription(Upstream("api", ends, tls=tls or UpstreamTls(), connect_s=1.0), path, ("*",), KEY)
 
 
+async def yes() -> bool:
+    """Let it be sent once more."""
+    return True
+
+
 @pytest.fixture
 async def sender() -> AsyncIterator[Sender]:
     made = Sender(Contexts(lambda *_, **__: None), now=time.time)
@@ -43,7 +48,7 @@ async def sender() -> AsyncIterator[Sender]:
 async def test_a_connection_is_used_again(sender: Sender) -> None:
     async with (receiver := Receiver()).upstream() as upstream:
         for _ in range(3):
-            assert await sender.send(at(upstream.port, path="/v1/in?x=%2f"), "msg_1", BODY) == Answer(200)
+            assert await sender.send(at(upstream.port, path="/v1/in?x=%2f"), "msg_1", BODY, still=yes) == Answer(200)
         assert upstream.connections == 1
     assert {request.target for request in receiver.seen} == {"/v1/in?x=%2f"}
     assert verified(receiver.seen[0])["type"] == "user.created"
@@ -52,8 +57,8 @@ async def test_a_connection_is_used_again(sender: Sender) -> None:
 async def test_cookies_are_not_kept_and_redirects_not_followed(sender: Sender) -> None:
     async with (receiver := Receiver()).upstream() as upstream:
         receiver.answer = lambda _: response(307, fields=("Location: /elsewhere", "Set-Cookie: a=b; Path=/"))
-        assert await sender.send(at(upstream.port), "msg_1", BODY) == Answer(307)
-        await sender.send(at(upstream.port), "msg_1", BODY)
+        assert await sender.send(at(upstream.port), "msg_1", BODY, still=yes) == Answer(307)
+        await sender.send(at(upstream.port), "msg_1", BODY, still=yes)
     assert [request.target for request in receiver.seen] == [PATH, PATH]
     assert all(request.value("cookie") is None for request in receiver.seen)
 
@@ -61,7 +66,7 @@ async def test_cookies_are_not_kept_and_redirects_not_followed(sender: Sender) -
 async def test_proxies_of_the_environment_are_not_asked(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     async with Receiver().upstream() as upstream:
-        assert await sender.send(at(upstream.port), "msg_1", BODY) == Answer(200)
+        assert await sender.send(at(upstream.port), "msg_1", BODY, still=yes) == Answer(200)
 
 
 async def test_endpoints_take_turns_and_one_that_is_away_is_passed_over(sender: Sender) -> None:
@@ -69,10 +74,10 @@ async def test_endpoints_take_turns_and_one_that_is_away_is_passed_over(sender: 
     async with one.upstream() as first, other.upstream() as second:
         ports = first.port, second.port, free_port()
         for _ in range(6):
-            assert await sender.send(at(*ports), "msg_1", BODY) == Answer(200)
+            assert await sender.send(at(*ports), "msg_1", BODY, still=yes) == Answer(200)
         assert min(len(one.ids), len(other.ids)) >= 2
         had = len(other.ids)
-        await sender.send(at(first.port, second.port, weights=(1, 0)), "msg_1", BODY)
+        await sender.send(at(first.port, second.port, weights=(1, 0)), "msg_1", BODY, still=yes)
         assert len(other.ids) == had
 
 
@@ -88,7 +93,7 @@ async def test_a_connection_that_ends_as_it_is_used_again_is_no_failure(sender: 
 
     async with ScriptedUpstream(once) as upstream:
         for _ in range(3):
-            assert await sender.send(at(upstream.port), "msg_1", BODY) == Answer(200)
+            assert await sender.send(at(upstream.port), "msg_1", BODY, still=yes) == Answer(200)
     assert served == 3
 
 
@@ -101,20 +106,40 @@ async def test_who_never_answers_is_tried_twice_at_most(sender: Sender) -> None:
         asked += 1
 
     async with ScriptedUpstream(mute) as upstream:
-        answer = await sender.send(at(upstream.port), "msg_1", BODY)
+        answer = await sender.send(at(upstream.port), "msg_1", BODY, still=yes)
     assert answer == Answer(None, "ended the connection without an answer")
     assert asked == 2
 
 
+async def test_what_is_withdrawn_is_not_sent_a_second_time(sender: Sender) -> None:
+    asked = 0
+
+    async def mute(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        await read_request(reader)
+        asked += 1
+
+    async def no() -> bool:
+        return False
+
+    async with ScriptedUpstream(mute) as upstream, (receiver := Receiver()).upstream() as other:
+        assert await sender.send(at(upstream.port), "msg_1", BODY, still=no) is None
+        assert asked == 1
+        sender._turn = 1  # the one that is not there first
+        assert await sender.send(at(free_port(), other.port), "msg_1", BODY, still=no) is None
+        assert await sender.send(at(other.port), "msg_1", BODY, still=no) == Answer(200)  # not asked
+    assert len(receiver.ids) == 1
+
+
 async def test_nobody_there(sender: Sender) -> None:
-    answer = await sender.send(at(free_port()), "msg_1", BODY)
+    answer = await sender.send(at(free_port()), "msg_1", BODY, still=yes)
     assert answer.status is None
     assert str(answer.error).startswith("cannot be connected to: ")
 
 
 async def test_a_name_that_cannot_be_one(sender: Sender) -> None:
     end = Endpoint("a" * 70, 1, authority=b"a" * 70 + b":1")
-    answer = await sender.send(Subscription(Upstream("api", (end,)), PATH, ("*",), KEY), "msg_1", BODY)
+    answer = await sender.send(Subscription(Upstream("api", (end,)), PATH, ("*",), KEY), "msg_1", BODY, still=yes)
     assert answer.status is None
     assert answer.error
 
@@ -129,7 +154,7 @@ async def test_who_does_not_answer_in_time(sender: Sender, monkeypatch: pytest.M
     receiver = Receiver()
     receiver.hold = asyncio.Event()
     async with receiver.upstream() as upstream:
-        assert await sender.send(at(upstream.port), "msg_1", BODY) == Answer(None, "no answer within 0.05 s")
+        assert await sender.send(at(upstream.port), "msg_1", BODY, still=yes) == Answer(None, "no answer within 0.05 s")
 
 
 @pytest.mark.parametrize("length", [READ_BYTES - 1, 1024 * READ_BYTES])
@@ -137,7 +162,7 @@ async def test_of_an_answer_only_the_status_counts(sender: Sender, length: int) 
     async with (receiver := Receiver()).upstream() as upstream:
         receiver.answer = lambda _: response(202, b"x" * length, fields=("Content-Encoding: gzip",))
         for _ in range(2):
-            assert await sender.send(at(upstream.port), "msg_1", BODY) == Answer(202)
+            assert await sender.send(at(upstream.port), "msg_1", BODY, still=yes) == Answer(202)
         assert upstream.connections == (1 if length < READ_BYTES else 2)
 
 
@@ -150,7 +175,7 @@ async def test_an_answer_whose_body_never_ends_is_one(sender: Sender, monkeypatc
         await reader.read()
 
     async with ScriptedUpstream(dripping) as upstream:
-        assert await sender.send(at(upstream.port), "msg_1", BODY) == Answer(200)
+        assert await sender.send(at(upstream.port), "msg_1", BODY, still=yes) == Answer(200)
 
 
 async def test_an_answer_that_begins_in_time_is_one_however_long_it_goes_on(
@@ -165,7 +190,7 @@ async def test_an_answer_that_begins_in_time_is_one_however_long_it_goes_on(
         await reader.read()
 
     async with ScriptedUpstream(late) as upstream:
-        assert await sender.send(at(upstream.port), "msg_1", BODY) == Answer(200)
+        assert await sender.send(at(upstream.port), "msg_1", BODY, still=yes) == Answer(200)
 
 
 async def test_a_name_that_leads_to_link_local_is_not_followed(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +201,7 @@ async def test_a_name_that_leads_to_link_local_is_not_followed(sender: Sender, m
     monkeypatch.setattr("aiohttp.resolver.ThreadedResolver.resolve", resolve)
     monkeypatch.setattr("aiohttp.resolver.AsyncResolver.resolve", resolve)
     end = Endpoint("hook", 80, authority=b"hook:80")
-    answer = await sender.send(Subscription(Upstream("api", (end,)), PATH, ("*",), KEY), "msg_1", BODY)
+    answer = await sender.send(Subscription(Upstream("api", (end,)), PATH, ("*",), KEY), "msg_1", BODY, still=yes)
     assert answer == Answer(None, "cannot be connected to: it is link-local")
 
 
@@ -186,7 +211,7 @@ async def test_a_name_that_leads_to_link_local_is_not_followed(sender: Sender, m
 async def test_an_answer_that_is_none(sender: Sender, answer: bytes) -> None:
     async with (receiver := Receiver()).upstream() as upstream:
         receiver.answer = lambda _: answer
-        told = await sender.send(at(upstream.port), "msg_1", BODY)
+        told = await sender.send(at(upstream.port), "msg_1", BODY, still=yes)
     assert told.status is None
     assert told.error
 
@@ -194,7 +219,7 @@ async def test_an_answer_that_is_none(sender: Sender, answer: bytes) -> None:
 async def test_a_large_event(sender: Sender) -> None:
     body = b'{"type":"x.y","data":{"a":"%b"}}' % (b"a" * 2**20)
     async with (receiver := Receiver()).upstream() as upstream:
-        assert await sender.send(at(upstream.port), "msg_1", body) == Answer(200)
+        assert await sender.send(at(upstream.port), "msg_1", body, still=yes) == Answer(200)
     assert receiver.seen[0].body == body
     assert receiver.seen[0].value("content-length") == str(len(body))
     verified(receiver.seen[0])
@@ -228,7 +253,7 @@ async def secured(folder: Path, receiver: Receiver, *names: str) -> tuple[asynci
 async def test_tls_is_as_configured(tmp_path: Path, sender: Sender, settings: dict[str, Any], said: str | None) -> None:
     server, port = await secured(tmp_path, receiver := Receiver(), "api.internal")
     tls = UpstreamTls(**({"ca": authority().write(tmp_path)} | settings))
-    answer = await sender.send(at(port, tls=tls), "msg_1", BODY)
+    answer = await sender.send(at(port, tls=tls), "msg_1", BODY, still=yes)
     await sender.close()
     server.close()
     assert answer.status == (200 if said is None else None)

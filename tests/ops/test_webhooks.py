@@ -10,6 +10,7 @@ import yaml
 
 from gateway.core.delivery import DEAD, WAITING
 from gateway.ops.webhooks import DONE, FAILED, list_dead, list_webhooks, replay_dead, replay_webhook, show_webhook
+from gateway.store import webhooks
 from gateway.store.base import Settled
 from gateway.store.database import Database
 from tests.fakes.clerk_events import NOW_MS, arrival, gone, user
@@ -49,6 +50,15 @@ class Desk:
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
     return Desk(tmp_path)
+
+
+def test_a_list_of_a_type_looks_through_the_whole_inbox(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "LOOKED_AT", 1)
+    for number in range(6):
+        desk.database.put([arrival(f"msg_{number}", "x.y" if number % 2 else "user.created", {})])
+    code, lines = desk.say(list_webhooks, kind="x.y", limit=2, as_json=True)
+    assert (code, [json.loads(line)["svix_id"] for line in lines]) == (DONE, ["msg_5", "msg_3"])
+    assert len(desk.say(list_webhooks, kind="x.y", limit=9, as_json=True)[1]) == 3
 
 
 def test_list(desk: Desk) -> None:

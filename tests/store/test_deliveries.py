@@ -16,7 +16,7 @@ from gateway.store.database import Database
 from gateway.store.deliveries import CLAIMED_BYTES, LEASE_MS, NOBODY
 from gateway.store.retention import DAY_MS
 from tests.fakes.clerk_events import NOW_MS, arrival, gone, membership, user
-from tests.store.rows import count
+from tests.store.rows import count, forget_all
 
 API = ("api",)
 
@@ -37,8 +37,8 @@ def claim(database: Database, *, now: int = NOW_MS, most: int = 10, to: Iterable
     return database.deliveries.turn((), room=dict.fromkeys(to, most), now=now)
 
 
-def settle(database: Database, *outcomes: Settled, now: int = NOW_MS, revived: Iterable[str] = ()) -> None:
-    database.deliveries.turn(outcomes, room={}, revived=tuple(revived), now=now)
+def settle(database: Database, *outcomes: Settled, now: int = NOW_MS) -> None:
+    database.deliveries.turn(outcomes, room={}, now=now)
 
 
 def done(claimed: Claimed) -> Settled:
@@ -205,8 +205,22 @@ def test_what_waits_for_an_upstream_that_is_back_is_due(
     first = claim(database, to=("api", "mail"))
     settle(database, *(failed(each, pause=pause, status=status) for each in first))
     now = NOW_MS + passed
-    settle(database, now=now, revived=API)
+    assert not database.deliveries.revive("api", now=now)
     assert ids(claim(database, now=now, to=("api", "mail"))) == (["msg_1"] if due else [])
+
+
+def test_of_much_that_waits_for_an_upstream_that_is_back_some_is_due_at_a_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "REVIVE_AT_ONCE", 2)
+    for number in range(3):
+        put(database, f"msg_{number}", key=f"user_{number}")
+    settle(database, *(failed(each, pause=300_000, status=None) for each in claim(database)))
+    now = NOW_MS + 60_000
+    assert database.deliveries.revive("api", now=now)
+    assert ids(claim(database, now=now)) == ["msg_0", "msg_1"]
+    assert not database.deliveries.revive("api", now=now)
+    assert ids(claim(database, now=now)) == ["msg_2"]
 
 
 def test_what_nobody_serves_is_given_up_after_days(database: Database) -> None:
@@ -215,9 +229,9 @@ def test_what_nobody_serves_is_given_up_after_days(database: Database) -> None:
     assert database.deliveries.expire(API, now=late) == 0
     while database.deliveries.expire(API, now=late + 1):
         pass
-    assert [(delivery(database, name, "mail").state, delivery(database, name, "mail").last_error) for name in ("msg_1", "msg_2")] == [
-        (DEAD, NOBODY), (DEAD, NOBODY),
-    ]  # fmt: skip
+    for name in ("msg_1", "msg_2"):
+        given_up = delivery(database, name, "mail")
+        assert (given_up.state, given_up.last_error, given_up.last_at) == (DEAD, NOBODY, late + 1)
     assert ids(claim(database, now=late)) == ["msg_1"]
     assert delivery(database, "msg_2").state == WAITING
 
@@ -289,35 +303,39 @@ def test_a_turn_looks_at_what_it_takes_and_not_at_all_that_waits(database: Datab
     assert not any(re.search(r"Seq Scan|SCAN gateway|SCAN other", plan) for plan in plans)
 
 
-def forget_all(database: Database, days: float, *, retention_days: int) -> None:
-    while database.forget(now=NOW_MS + int(days * DAY_MS), retention_days=retention_days):
-        pass
-
-
 def test_a_payload_is_kept_as_long_as_it_may_still_be_delivered(database: Database) -> None:
     put(database, "msg_1", to=("api", "mail"))
     put(database, "msg_2", key="user_2")
     settle(database, *map(done, claim(database)))
-    forget_all(database, 3.9, retention_days=1)
-    kept = [database.get("msg_1"), database.get("msg_2")]
-    assert [stored is not None and stored.payload is not None for stored in kept] == [True, False]
-    forget_all(database, 4.1, retention_days=1)
+    forget_all(database, now=NOW_MS + 10 * DAY_MS, retention_days=1)
+    stored = [database.get("msg_1"), database.get("msg_2")]
+    assert [each is not None and each.payload is not None for each in stored] == [True, False]
     (claimed,) = claim(database, to=("mail",))
-    assert claimed.payload is None
-    forget_all(database, 8, retention_days=1)
-    assert count(database, "gateway_inbox") == 1  # a delivery has to be finished first
-    settle(database, Settled(claimed, ERASED, NOW_MS, 0))
-    forget_all(database, 8, retention_days=1)
+    assert claimed.payload is not None
+    settle(database, done(claimed))
+    forget_all(database, now=NOW_MS + 10 * DAY_MS, retention_days=1)
     assert (count(database, "gateway_inbox"), count(database, "gateway_deliveries")) == (0, 0)
+
+
+def test_whether_a_payload_went_with_its_user_is_said(database: Database) -> None:
+    put(database, "msg_1")
+    put(database, "msg_2", key="user_2")
+    put(database, "msg_3", key="user_3")
+    database.put([arrival("msg_4", "user.deleted", gone("user_1"))])
+    database.write(lambda c: c.execute(text("UPDATE gateway_inbox SET payload = NULL WHERE svix_id = 'msg_2'")))
+    assert [(each.svix_id, each.payload is None, each.with_user) for each in claim(database)] == [
+        ("msg_1", True, True), ("msg_2", True, False), ("msg_3", False, False),
+    ]  # fmt: skip
+    assert [database.deliveries.has_payload(f"msg_{number}") for number in (1, 2, 3, 9)] == [False, False, True, False]
 
 
 def test_the_dead_are_forgotten_with_their_webhook(database: Database) -> None:
     put(database, "msg_1")
     (claimed,) = claim(database)
     settle(database, Settled(claimed, DEAD, NOW_MS, 13, status=500))
-    forget_all(database, 29, retention_days=30)
+    forget_all(database, now=NOW_MS + 89 * DAY_MS)
     assert delivery(database, "msg_1").state == DEAD
-    forget_all(database, 31, retention_days=30)
+    forget_all(database, now=NOW_MS + 91 * DAY_MS)
     assert count(database, "gateway_deliveries") == 0
 
 

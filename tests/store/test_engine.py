@@ -7,9 +7,9 @@ import pytest
 import sqlalchemy
 from sqlalchemy import text
 
-from gateway.errors import StoreDown
+from gateway.errors import StoreDown, StoreSlow
 from gateway.store.database import Database
-from gateway.store.engine import FileWatch, Refused, is_deadlock, open_engine, told
+from gateway.store.engine import LIBPQ, FileWatch, Refused, is_deadlock, open_engine, told
 from tests.fakes.clerk_events import arrival
 from tests.fakes.postgres import Postgres
 
@@ -131,6 +131,33 @@ def test_an_unreachable_server_is_down_and_its_password_unsaid() -> None:
         Database("postgresql://gateway:hunter2@127.0.0.1:1/none")
     assert "hunter2" not in str(down.value.detail)
     assert down.value.is_fault
+
+
+LONG = (
+    """WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000000) SELECT count(*) FROM n"""
+)
+
+
+def test_what_reads_for_too_long_is_ended(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.store.engine.READ_S", 0.05)
+    monkeypatch.setitem(LIBPQ, "options", "-c statement_timeout=50")
+    Database(url, migrating=True).close()
+    database = Database(url)
+    with pytest.raises(StoreSlow):
+        database.read(lambda connection: connection.execute(text(LONG)).all())
+    monkeypatch.setattr("gateway.store.engine.READ_S", 10.0)
+    database.probe(now=1, writing=False)
+    database.close()
+
+
+def test_what_writes_is_not_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.store.engine.READ_S", 0.0)
+    database = opened(tmp_path / "a.db")
+    counting = LONG.replace("1000000000", "1000000")
+    with database._engine.connect() as connection:  # so that the one that writes has been read with
+        connection.execute(text("SELECT 1"))
+    assert database.write(lambda connection: connection.execute(text(counting)).scalar_one()) == 1_000_000
+    database.close()
 
 
 def test_a_deadlock_is_recognised() -> None:

@@ -1,16 +1,17 @@
 import pytest
 from sqlalchemy import Connection, event, text
 
+from gateway.core.delivery import DEAD
+from gateway.store import retention
+from gateway.store.base import Position, Settled
 from gateway.store.database import Database
 from gateway.store.retention import DAY_MS, FORGET_AT_ONCE, forget
 from gateway.store.tables import TABLES
 from tests.fakes.clerk_events import NOW_MS, arrival, gone, membership, user
-from tests.store.rows import count, payload_of
+from tests.store.rows import count, forget_all, payload_of
+from tests.store.test_deliveries import claim, put, settle
 
-
-def forget_all(database: Database, *, now: int, retention_days: int = 30) -> None:
-    while database.forget(now=now, retention_days=retention_days):
-        pass
+BEGINNING = Position(0, 0)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_how_long_a_tombstone_is_kept(database: Database) -> None:
 def test_much_is_forgotten_in_steps(database: Database) -> None:
     many = FORGET_AT_ONCE + 1
     database.put([arrival(f"msg_{number}", "x.y", {}) for number in range(many)])
-    assert database.forget(now=NOW_MS + 31 * DAY_MS, retention_days=30)
+    assert database.forget(now=NOW_MS + 31 * DAY_MS, retention_days=30, after=BEGINNING) is not None
     assert count(database, "gateway_inbox") == 1
     forget_all(database, now=NOW_MS + 31 * DAY_MS)
     assert count(database, "gateway_inbox") == 0
@@ -63,8 +64,55 @@ def test_forgetting_erases_what_two_writers_missed(database: Database) -> None:
     database.put([arrival("msg_1", "user.deleted", gone("user_1"))])
     database.put([arrival("msg_2", "session.created", {"user_id": "user_2"})])
     database.write(lambda connection: connection.execute(text("UPDATE gateway_inbox SET user_id = 'user_1'")))
-    database.forget(now=NOW_MS, retention_days=30)
+    forget_all(database, now=NOW_MS)
     assert payload_of(database, "msg_2") is None
+
+
+def die(database: Database, *, at: int) -> None:
+    claims = claim(database, now=at)
+    assert claims
+    settle(database, *(Settled(each, DEAD, at, 13, status=500) for each in claims), now=at)
+
+
+@pytest.mark.parametrize("retention_days", [0, 30])
+def test_what_died_is_kept_for_90_days_from_then(database: Database, retention_days: int) -> None:
+    put(database, "msg_1")
+    died = NOW_MS + 3 * DAY_MS
+    die(database, at=died)
+    for days, left in ((89.9, 1), (90.1, 0)):
+        forget_all(database, now=died + int(days * DAY_MS), retention_days=retention_days)
+        assert count(database, "gateway_inbox") == count(database, "gateway_deliveries") == left
+        if left:
+            assert payload_of(database, "msg_1") is not None
+
+
+def test_what_nobody_delivers_is_kept_for_90_days_from_when_it_was_given_up(database: Database) -> None:
+    put(database, "msg_1")
+    given_up = NOW_MS + 50 * DAY_MS  # nobody looked before
+    assert database.deliveries.expire((), now=given_up) == 1
+    forget_all(database, now=given_up + 89 * DAY_MS)
+    assert payload_of(database, "msg_1") is not None
+    forget_all(database, now=given_up + 91 * DAY_MS)
+    assert count(database, "gateway_inbox") == 0
+
+
+def test_a_deleted_user_s_payloads_are_erased_although_they_died(database: Database) -> None:
+    put(database, "msg_1")
+    die(database, at=NOW_MS)
+    database.put([arrival("msg_2", "user.deleted", gone("user_1"))])
+    assert payload_of(database, "msg_1") is None
+
+
+def test_what_is_kept_is_gone_through_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "FORGET_AT_ONCE", 2)
+    put(database, *(f"msg_{number}" for number in range(5)))  # of the same moment, and waiting
+    database.put([arrival("msg_last", "x.y", {})])
+    after: Position | None = BEGINNING
+    seen = []
+    while after is not None:
+        after = database.forget(now=NOW_MS + 31 * DAY_MS, retention_days=30, after=after)
+        seen.append(count(database, "gateway_inbox"))
+    assert seen == [6, 6, 5, 5]
 
 
 TOMBSTONES = ("gateway_users_gone", "gateway_organizations_gone", "gateway_memberships_gone")
@@ -84,7 +132,7 @@ def test_tombstones_are_found_by_their_indexes(database: Database) -> None:
     def forget_once(connection: Connection) -> None:
         if connection.dialect.name == "postgresql":  # an empty table is read whole unless that is forbidden
             connection.execute(text("SET LOCAL enable_seqscan = off"))
-        forget(connection, now=NOW_MS, retention_days=30)
+        forget(connection, now=NOW_MS, retention_days=30, after=BEGINNING)
 
     database.write(forget_once)
     assert len(plans) == 6

@@ -5,7 +5,7 @@ from gateway.store.database import Database
 from tests.fakes.clerk_events import NOW_MS, arrival, gone, membership, user
 from tests.fakes.ending import ENDED, hearing, tell
 from tests.fakes.upstream import Echo, ScriptedUpstream
-from tests.store.rows import count
+from tests.store.rows import count, forget_all
 
 
 def all_of(database: Database) -> list[Revocation]:
@@ -71,8 +71,7 @@ def test_adding_none_takes_no_number(database: Database) -> None:
 @pytest.mark.parametrize(("after_ms", "left"), [(SESSION_LIFE_MS - 1, 2), (SESSION_LIFE_MS, 1), (LIFE_MS, 0)])
 def test_they_are_deleted_once_they_are_void(database: Database, after_ms: int, left: int) -> None:
     database.revocations.add([of_session("sess_1", now_ms=NOW_MS), of_user("user_1", now_ms=NOW_MS)])
-    while database.forget(now=NOW_MS + after_ms, retention_days=30):
-        pass
+    forget_all(database, now=NOW_MS + after_ms)
     assert count(database, "gateway_revocations") == left
 
 

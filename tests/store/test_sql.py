@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.core.directory import User, row_of, user_row
-from gateway.errors import StoreDown
+from gateway.errors import StoreDown, StoreSlow
 from gateway.store import sql
 from gateway.store.base import Directory, Inbox
 from gateway.store.database import Database
@@ -210,6 +210,41 @@ async def test_no_answer_is_down(store: SqlStore, monkeypatch: pytest.MonkeyPatc
     assert store.is_up
 
 
+async def test_a_read_without_an_answer_is_its_own_matter(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    log: Log = store._on_event  # type: ignore[assignment]
+    monkeypatch.setattr(sql, "ANSWER_S", 0.05)
+    stuck = threading.Event()
+    for _ in range(sql.READERS):
+        store._readers.submit(stuck.wait, 30)
+    try:
+        for _ in range(2):
+            with pytest.raises(StoreSlow):
+                await store.get("msg_1")
+        monkeypatch.setattr(sql, "ANSWER_S", 5.0)
+        await store.look()  # although every reader is busy
+        assert await store.put(arrival("msg_1", "x.y", {}))
+    finally:
+        stuck.set()
+    assert await store.get("msg_1") is not None
+    assert log.names == ["store_up", "store_slow"]
+
+
+@pytest.mark.parametrize(("asked", "is_up"), [("read", True), ("write", False), ("look", False)])
+async def test_who_is_believed_that_the_database_takes_too_long(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch, asked: str, is_up: bool
+) -> None:
+    def slow(*_: Any, **__: Any) -> Any:
+        raise StoreSlow(detail="canceling statement due to statement timeout")
+
+    monkeypatch.setattr(Database, "probe" if asked == "look" else "get", slow)
+    if asked == "look":
+        await store.look()
+    else:
+        with pytest.raises(StoreSlow):
+            await getattr(store, asked)(lambda database: database.get("msg_1"))
+    assert store.is_up is is_up
+
+
 async def test_what_the_database_refuses_does_not_mean_that_it_is_down(
     store: SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,7 +262,7 @@ async def test_what_the_database_refuses_does_not_mean_that_it_is_down(
 async def test_what_is_old_is_forgotten_as_the_hours_pass(url: str) -> None:
     Database(url, migrating=True).close()
     clock = [NOW_MS / 1000]
-    async with store_at(url, now=lambda: clock[0], retention_days=lambda: 1) as (store, _):
+    async with store_at(url, now=lambda: clock[0], ticks=lambda: clock[0], retention_days=lambda: 1) as (store, _):
         await store.put(arrival("msg_1", "user.created", user()))
         await store.put(arrival("msg_2", "user.deleted", gone("user_2")))
         await store.look()
@@ -241,3 +276,46 @@ async def test_what_is_old_is_forgotten_as_the_hours_pass(url: str) -> None:
         assert await store.get("msg_1") is None
         assert await store.user("user_2") is None
         assert await store.user("user_1") == user_row(user(), at=NOW_MS)
+
+
+async def test_what_is_old_is_forgotten_after_the_clock_was_put_back(url: str) -> None:
+    Database(url, migrating=True).close()
+    clock = [NOW_MS / 1000 + 365 * DAY_MS / 1000]
+    async with store_at(url, now=lambda: clock[0], ticks=lambda: 0.0, retention_days=lambda: 0) as (store, _):
+        await store.look()
+        clock[0] = NOW_MS / 1000 + 1
+        await store.put(arrival("msg_1", "user.created", user()))
+        await store.look()
+        stored = await store.get("msg_1")
+        assert stored is not None
+        assert stored.payload is None
+
+
+async def test_a_clock_that_jumps_ahead_has_an_hour_before_anything_is_erased(url: str) -> None:
+    Database(url, migrating=True).close()
+    clock, ticks = [NOW_MS / 1000], [0.0]
+
+    async def is_kept() -> bool:
+        await store.look()
+        stored = await store.get("msg_1")
+        return stored is not None and stored.payload is not None
+
+    async with store_at(url, now=lambda: clock[0], ticks=lambda: ticks[0]) as (store, log):
+        await store.put(arrival("msg_1", "user.created", user()))
+        ticks[0] += 7200
+        clock[0] += 7200 + 365 * DAY_MS / 1000
+        assert await is_kept()
+        ticks[0] += 3599
+        clock[0] += 3599
+        assert await is_kept()
+        clock[0] -= 365 * DAY_MS / 1000  # somebody has put it right
+        ticks[0] += 10_000
+        clock[0] += 10_000
+        assert await is_kept()
+        clock[0] += 365 * DAY_MS / 1000
+        assert await is_kept()
+        ticks[0] += 3600
+        clock[0] += 3600  # nobody has
+        assert not await is_kept()
+    assert log.names == ["store_up", "clock_jumped", "clock_jumped"]
+    assert log[1][1]["ahead_s"] == 365 * 86_400

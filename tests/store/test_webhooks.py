@@ -8,7 +8,9 @@ from gateway.core.delivery import DEAD, DONE, WAITING
 from gateway.store import webhooks
 from gateway.store.base import Replayed, Settled
 from gateway.store.database import Database
+from gateway.store.deliveries import LEASE_MS
 from tests.fakes.clerk_events import NOW_MS, arrival, gone, user
+from tests.store.rows import forget_all
 from tests.store.test_deliveries import API, claim, delivery, done, failed, ids, put, settle
 
 
@@ -22,11 +24,26 @@ def test_lists_are_by_age_in_parts_and_without_payloads(database: Database) -> N
     database.put(
         [arrival(f"msg_{number}", "user.created" if number % 2 else "x.y", {"id": "o"}) for number in range(5)]
     )
-    first = database.webhooks.latest(limit=2)
+    first, following = database.webhooks.latest(limit=2)
     assert [kept.stored.svix_id for kept in first] == ["msg_4", "msg_3"]
     assert all(kept.has_payload and kept.stored.payload is None for kept in first)
-    rest = database.webhooks.latest(before=first[-1].stored.seq)
-    assert [kept.stored.svix_id for kept in rest] == ["msg_2", "msg_1", "msg_0"]
+    rest, end = database.webhooks.latest(before=following)
+    assert ([kept.stored.svix_id for kept in rest], end) == (["msg_2", "msg_1", "msg_0"], None)
+
+
+@pytest.mark.parametrize("asked", [{"kind": "user.created"}, {"state": WAITING}], ids=["type", "state"])
+def test_a_list_of_some_looks_through_a_part_of_the_inbox(
+    database: Database, monkeypatch: pytest.MonkeyPatch, asked: dict[str, str]
+) -> None:
+    monkeypatch.setattr(webhooks, "LOOKED_AT", 2)
+    for number in range(7):
+        kind, to = ("user.created", API) if number in (0, 4, 5) else ("x.y", ())
+        database.put([replace(arrival(f"msg_{number}", kind, user(f"user_{number}")), upstreams=to)])
+    before, parts = None, []
+    while not parts or before is not None:
+        found, before = database.webhooks.latest(before=before, limit=1, **asked)
+        parts.append([kept.stored.svix_id for kept in found])
+    assert parts == [["msg_5"], ["msg_4"], [], ["msg_0"]]
 
 
 @pytest.mark.parametrize(
@@ -39,7 +56,7 @@ def test_lists_are_by_age_in_parts_and_without_payloads(database: Database) -> N
 def test_lists_by_type(database: Database, kind: str, found: list[str]) -> None:
     kinds = {"a": "user.created", "b": "user.updated", "c": "userx.created", "d": "User.created"}
     database.put([arrival(name, each, {}) for name, each in kinds.items()])
-    assert [kept.stored.svix_id for kept in database.webhooks.latest(kind=kind)] == found
+    assert [kept.stored.svix_id for kept in database.webhooks.latest(kind=kind)[0]] == found
 
 
 def test_lists_by_the_state_of_a_delivery(database: Database) -> None:
@@ -48,8 +65,8 @@ def test_lists_by_the_state_of_a_delivery(database: Database) -> None:
     assert die(database) == ["msg_1", "msg_2"]
     put(database, "msg_3")
     for state, found in {DEAD: ["msg_2", "msg_1"], WAITING: ["msg_3", "msg_1"], DONE: []}.items():
-        assert [kept.stored.svix_id for kept in database.webhooks.latest(state=state)] == found
-    both = database.webhooks.latest(state=DEAD)[1]
+        assert [kept.stored.svix_id for kept in database.webhooks.latest(state=state)[0]] == found
+    both = database.webhooks.latest(state=DEAD)[0][1]
     assert [(each.upstream, each.state) for each in both.deliveries] == [("api", DEAD), ("mail", WAITING)]
 
 
@@ -112,6 +129,32 @@ def test_what_is_under_way_is_not_begun_a_second_time_by_a_replay(database: Data
     assert claim(database) == []
 
 
+@pytest.mark.parametrize("came_of_it", [DONE, DEAD, WAITING])
+def test_what_is_replayed_during_an_attempt_is_delivered_once_that_is_over(database: Database, came_of_it: str) -> None:
+    put(database, "msg_1", "msg_2")
+    (claimed,) = claim(database)
+    database.webhooks.replay("msg_1", API, now=NOW_MS)  # of the very moment in which it was stored
+    due_at = NOW_MS + 36_000_000 if came_of_it == WAITING else None
+    settle(database, Settled(claimed, came_of_it, NOW_MS, 13, due_at=due_at, status=500))
+    (again,) = claim(database)
+    assert (again.svix_id, again.attempts) == ("msg_1", 0)
+    settle(database, done(again))
+    assert delivery(database, "msg_1").state == DONE
+    assert ids(claim(database)) == ["msg_2"]
+
+
+def test_what_came_of_an_attempt_before_a_replay_ends_no_attempt_after_it(database: Database) -> None:
+    put(database, "msg_1")
+    (late,) = claim(database)
+    database.webhooks.replay("msg_1", API, now=NOW_MS)
+    later = NOW_MS + LEASE_MS
+    (current,) = claim(database, now=later)
+    settle(database, done(late), now=later)
+    assert claim(database, now=later) == []
+    settle(database, Settled(current, DEAD, later, 1, status=410), now=later)
+    assert delivery(database, "msg_1").state == DEAD
+
+
 def test_what_cannot_be_replayed(database: Database) -> None:
     assert database.webhooks.replay("msg_1", API, now=NOW_MS) == Replayed(False, False)
     put(database, "msg_1")
@@ -146,8 +189,7 @@ def test_a_replayed_payload_is_kept_until_it_is_delivered(database: Database) ->
     put(database, "msg_1")
     die(database)
     database.webhooks.replay("msg_1", API, now=late)
-    while database.forget(now=late + 2 * DAY_MS, retention_days=30):
-        pass
+    forget_all(database, now=late + 2 * DAY_MS)
     (claimed,) = claim(database, now=late)
     assert claimed.payload is not None
 

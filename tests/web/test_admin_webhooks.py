@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from gateway.net.delivery import AT_ONCE
+from gateway.store import webhooks
 from tests.fakes.clerk_events import body, gone, user
 from tests.fakes.gateway import Answer, gateway, settings
 from tests.fakes.openapi import Document
@@ -123,6 +125,34 @@ async def test_what_cannot_be_replayed(desk: Desk) -> None:
     for key in ("msg_4", "%20", "m" * 256):
         assert is_problem(await desk.post(f"/v1/webhooks/{key}/replay"), 404, "not_found", "webhook")
         assert is_problem(await desk.get(f"/v1/webhooks/{key}"), 404, "not_found", "webhook")
+
+
+async def test_a_user_s_deletion_takes_what_was_not_begun_from_deliveries_at_once(desk: Desk) -> None:
+    desk.receiver.hold = asyncio.Event()
+    for number in range(AT_ONCE + 1):
+        await desk.come_in(f"msg_{number}", "user.updated", user(f"user_{number}"))
+    for _ in range(AT_ONCE):
+        await desk.receiver.next()
+    held = desk.running.app._records._kept.deliveries._outlets["api"].queue  # type: ignore[union-attr]
+    async with asyncio.timeout(20):
+        while not held:
+            await asyncio.sleep(0.01)
+    claimed = held[0].claimed
+    await desk.come_in("msg_gone", "user.deleted", gone(claimed.lane))
+    assert not held
+    desk.receiver.hold.set()
+    await desk.until("msg_gone", "done")
+    assert claimed.svix_id not in desk.receiver.ids
+
+
+async def test_part_of_a_list_may_be_empty_though_more_follows(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "LOOKED_AT", 1)
+    await desk.come_in("msg_1", "user.created", user())
+    await desk.come_in("msg_2", "session.created", {"id": "sess_1"})
+    first = (await desk.get("/v1/webhooks?type=user.created")).json
+    assert (first["data"], first["next_cursor"]) == ([], "2")
+    rest = (await desk.get(f"/v1/webhooks?type=user.created&cursor={first['next_cursor']}")).json
+    assert [each["id"] for each in rest["data"]] == ["msg_1"]
 
 
 async def test_answers_are_as_the_document_says(desk: Desk) -> None:
