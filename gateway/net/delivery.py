@@ -5,24 +5,23 @@ One task talks to the store, with many outcomes and claims in one commit; attemp
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
-from gateway.core.delivery import DEAD, DONE, ERASED, WAITING, Answer, Subscription, Verdict, is_away, is_wanted, judge
+from gateway.core.delivery import DEAD, DONE, ERASED, WAITING, Answer, Subscription, Verdict, is_wanted, judge
 from gateway.errors import StoreDown
+from gateway.net.outlet import Held, Outlet
 from gateway.net.sender import Sender
 from gateway.net.tls import Contexts
-from gateway.store.base import CLAIMED_BYTES, Claimed, Settled
+from gateway.store.base import Claimed, Settled
 from gateway.store.sql import OnEvent, SqlStore
 
 if TYPE_CHECKING:
     from gateway.store.database import Database
 
 AT_ONCE: Final = 8  # attempts at one upstream
-HELD: Final = 64  # claimed for one upstream, so that one commit does for many
 LEFT_S: Final = (
     20.0  # of a lease when an attempt begins: it is over, after 15 s, before another process may make it too
 )
@@ -33,38 +32,6 @@ EXPIRE_S: Final = 3600.0
 FRESH_S: Final = 1.0  # after which it is asked whether what was claimed may still be sent: its user may be deleted
 FAREWELL_S: Final = 2.0  # for what is under way when stopping
 TOLD: Final = {WAITING: ("delivery_failed", "warning"), DEAD: ("delivery_dead", "error"), DONE: ("delivered", "debug")}
-
-
-class Held(NamedTuple):
-    """What is claimed, until when it may be begun, and until when without asking again; in Unix seconds."""
-
-    claimed: Claimed
-    before: float
-    fresh_until: float
-
-
-class Outlet:
-    """What is claimed for one upstream, and how that fares."""
-
-    def __init__(self, subscription: Subscription) -> None:
-        self.subscription = subscription
-        self.queue: deque[Held] = deque()
-        self.live = 0  # attempts under way
-        self.was_away = True  # for all that is known at the start
-        self.is_back = False  # and what waits for that has yet to be told
-
-    @property
-    def room(self) -> int:
-        """How many more may be claimed; none while much is held, for a claim may bring as much again."""
-        size = sum(len(held.claimed.payload or b"") for held in self.queue)
-        return HELD - len(self.queue) - self.live if size < CLAIMED_BYTES else 0
-
-    def note(self, answer: Answer) -> None:
-        """Keep whether somebody is there."""
-        if is_away(answer.status):
-            self.was_away, self.is_back = True, False
-        elif self.was_away:
-            self.was_away, self.is_back = False, True
 
 
 class Deliveries:
@@ -78,6 +45,7 @@ class Deliveries:
         self._sender = Sender(contexts, now=now)
         self._outlets: dict[str, Outlet] = {}
         self._under_way: dict[asyncio.Task[None], Claimed] = {}
+        self._looking: set[asyncio.Task[None]] = set()
         self._settled: list[Settled] = []
         self._given_back: list[Claimed] = []
         self._news, self._stopping = asyncio.Event(), asyncio.Event()
@@ -129,6 +97,9 @@ class Deliveries:
             self._running.cancel()
             with suppress(asyncio.CancelledError):
                 await self._running
+        for looking in tuple(self._looking):
+            looking.cancel()
+        await asyncio.gather(*self._looking, return_exceptions=True)
         tasks = dict(self._under_way)
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=FAREWELL_S)
@@ -173,6 +144,7 @@ class Deliveries:
                 raise
             self._take(claims)
             await asyncio.sleep(TURN_S)
+        self._knock()
         await self._revive()
         await self._look_after()
         if not self._stopping.is_set():
@@ -254,6 +226,19 @@ class Deliveries:
             self._on_event("deliveries_failed", level="error", exc_info=error)  # its lease runs out
         self._begin(outlet)
 
+    def _knock(self) -> None:
+        """See whether those whom nobody could reach are back."""
+        for outlet in self._outlets.values():
+            if outlet.knocks.is_time(self._now()):
+                task = asyncio.get_running_loop().create_task(self._look_for(outlet))
+                self._looking.add(task)
+                task.add_done_callback(self._looking.discard)
+
+    async def _look_for(self, outlet: Outlet) -> None:
+        if await self._sender.is_there(outlet.subscription):
+            outlet.found()
+            self.wake()
+
     async def _attempt(self, outlet: Outlet, held: Held) -> None:
         """Attempt a delivery and keep what became of it."""
         claimed = held.claimed
@@ -266,7 +251,7 @@ class Deliveries:
         if answer is None:
             self._return(claimed)
             return
-        outlet.note(answer)
+        outlet.note(answer, now=self._now())
         at, made = self._now(), claimed.attempts + 1
         verdict = judge(answer, made=made, waited_s=at - claimed.since / 1000, now=at, rng=self._rng)
         due_at = int((at + verdict.pause_s) * 1000) if verdict.state == WAITING else None

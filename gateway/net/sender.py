@@ -65,6 +65,16 @@ class Sender:
         await _finish(response)
         return Answer(response.status, retry_after=response.headers.get("Retry-After"))
 
+    async def is_there(self, subscription: Subscription) -> bool:
+        """Say whether somebody takes connections at one of an upstream's endpoints; nothing is sent."""
+        for endpoint in subscription.upstream.endpoints:
+            with suppress(OSError, TimeoutError):
+                async with asyncio.timeout(subscription.upstream.connect_s):
+                    _, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
+                writer.close()
+                return True
+        return False
+
     async def close(self) -> None:
         """Close every connection."""
         if self._session is not None:

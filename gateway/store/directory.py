@@ -7,9 +7,10 @@ from typing import Any, Final, TypeVar, cast
 
 from sqlalchemy import Connection, RowMapping, Select, Table, Update, and_, bindparam, exists, not_, select, update
 
+from gateway.core.delivery import WAITING
 from gateway.core.directory import Membership, Organization, Row, User, fold
 from gateway.store.base import Change
-from gateway.store.tables import INBOX, MEMBERSHIPS, ORGANIZATIONS, SCHEMA, TABLES, USERS, inserting
+from gateway.store.tables import DELIVERIES, INBOX, MEMBERSHIPS, ORGANIZATIONS, SCHEMA, TABLES, USERS, inserting
 
 R = TypeVar("R", User, Organization, Membership)
 Transaction = Callable[[Callable[[Connection], Any]], Any]  # runs what it is given in one, and gives what it gives
@@ -152,7 +153,22 @@ def erasing(users: Select[Any]) -> Update:
 _ERASING: Final = erasing(select(USERS.c.id).where(USERS.c.deleted, USERS.c.id.in_(bindparam("users", expanding=True))))
 
 
+# What has nothing left to say is over with its next turn, which is now: the deletion waits behind it.
+_HURRYING: Final = (
+    update(DELIVERIES)
+    .where(
+        DELIVERIES.c.state == WAITING, DELIVERIES.c.due_at.is_not(None),
+        DELIVERIES.c.svix_id.in_(
+            select(INBOX.c.svix_id).where(
+                INBOX.c.user_id.in_(bindparam("users", expanding=True)), INBOX.c.payload.is_(None)
+            )
+        ),
+    )
+    .values(due_at=DELIVERIES.c.since)
+)  # fmt: skip
+
+
 def erase(connection: Connection, users: set[str]) -> None:
     """Erase the stored payloads of these users, as far as they are deleted."""
-    if users:
-        connection.execute(_ERASING, {"users": sorted(users)})
+    if users and connection.execute(_ERASING, {"users": sorted(users)}).rowcount:
+        connection.execute(_HURRYING, {"users": sorted(users)})

@@ -13,8 +13,9 @@ import pytest
 from gateway.core.delivery import ATTEMPTS, DEAD, DONE, ERASED, PAUSES_S, WAITING, Subscription
 from gateway.core.model import Endpoint, Upstream
 from gateway.errors import StoreDown
-from gateway.net import delivery, sender
-from gateway.net.delivery import AT_ONCE, FRESH_S, HELD, LEFT_S, Deliveries
+from gateway.net import delivery, outlet, sender
+from gateway.net.delivery import AT_ONCE, FRESH_S, LEFT_S, Deliveries
+from gateway.net.outlet import HELD
 from gateway.net.tls import Contexts
 from gateway.store import deliveries
 from gateway.store.base import Arrival, Delivery
@@ -272,7 +273,10 @@ async def test_an_upstream_that_does_not_answer_has_failed(post: Post, monkeypat
     assert (found.last_status, found.last_error) == (None, "no answer within 0.05 s")
 
 
-async def test_a_dead_upstream_that_returns_gets_what_waited_at_once(post: Post) -> None:
+async def test_a_dead_upstream_that_returns_gets_what_waited_at_once(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlet, "KNOCK_S", 1e9)  # it is an answer that shows it here
     port = free_port()
     post.out.use([wanting(port)])
     for number in range(3):
@@ -290,6 +294,35 @@ async def test_a_dead_upstream_that_returns_gets_what_waited_at_once(post: Post)
         for number in range(3):
             await post.is_in(f"msg_{number}", DONE)
     assert receiver.ids[0] == "msg_new"
+
+
+async def test_a_dead_upstream_that_returns_is_found_although_nothing_new_is_to_be_delivered(post: Post) -> None:
+    port = free_port()
+    post.out.use([wanting(port)])
+    await post.put("msg_1")
+    await post.tried("msg_1", 1)
+    post.pass_time(PAUSES_S[0])
+    await post.tried("msg_1", 2)
+    async with Receiver().upstream(port):
+        post.pass_time(60)  # of five minutes
+        found = await post.is_in("msg_1", DONE)
+    assert found.attempts == 3
+
+
+async def test_a_deletion_does_not_wait_for_what_it_erased(post: Post) -> None:
+    port = free_port()
+    post.out.use([wanting(port)])
+    for attempts in (1, 2):
+        if attempts == 1:
+            await post.put("msg_1")
+            await post.put("msg_2")
+        await post.tried("msg_1", attempts)
+        post.pass_time(PAUSES_S[0])
+    async with (receiver := Receiver()).upstream(port):
+        await post.put("msg_3", kind="user.deleted")
+        await post.is_in("msg_3", DONE)
+    assert [(await post.state(f"msg_{number}")).state for number in (1, 2)] == [ERASED, ERASED]
+    assert receiver.ids == ["msg_3"]
 
 
 async def test_much_that_waits_for_an_upstream_that_is_back_gets_its_turn_by_and_by(
@@ -649,7 +682,7 @@ async def test_a_fault_of_our_own_is_told_and_ends_nothing(post: Post, monkeypat
 
 
 async def test_while_much_is_held_nothing_more_is_claimed(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivery, "CLAIMED_BYTES", 1)
+    monkeypatch.setattr(outlet, "CLAIMED_BYTES", 1)
     receiver = Receiver()
     receiver.hold = asyncio.Event()
     async with receiver.upstream() as upstream:
