@@ -13,7 +13,8 @@ import pytest
 from gateway.core.delivery import ATTEMPTS, DEAD, DONE, ERASED, PAUSES_S, WAITING, Subscription
 from gateway.core.model import Endpoint, Upstream
 from gateway.errors import StoreDown
-from gateway.net import delivery, outlet, sender
+from gateway.net import delivery, sender
+from gateway.net import outlet as outlets
 from gateway.net.delivery import AT_ONCE, FRESH_S, LEFT_S, Deliveries
 from gateway.net.outlet import HELD
 from gateway.net.tls import Contexts
@@ -276,7 +277,7 @@ async def test_an_upstream_that_does_not_answer_has_failed(post: Post, monkeypat
 async def test_a_dead_upstream_that_returns_gets_what_waited_at_once(
     post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outlet, "KNOCK_S", 1e9)  # it is an answer that shows it here
+    monkeypatch.setattr(outlets, "KNOCK_S", 1e9)  # it is an answer that shows it here
     port = free_port()
     post.out.use([wanting(port)])
     for number in range(3):
@@ -682,7 +683,7 @@ async def test_a_fault_of_our_own_is_told_and_ends_nothing(post: Post, monkeypat
 
 
 async def test_while_much_is_held_nothing_more_is_claimed(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outlet, "CLAIMED_BYTES", 1)
+    monkeypatch.setattr(outlets, "CLAIMED_BYTES", 1)
     receiver = Receiver()
     receiver.hold = asyncio.Event()
     async with receiver.upstream() as upstream:
