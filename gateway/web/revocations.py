@@ -146,6 +146,7 @@ class RevocationFeed:
         self._tried = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         self.is_whole = False  # whether all of it has been brought
+        self._waited_for = False  # and requests are served meanwhile
 
     def start(self) -> None:
         """Begin."""
@@ -163,6 +164,10 @@ class RevocationFeed:
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await self._tried.wait()
+        if not self.is_whole and not self._store.is_new:
+            self._waited_for = True
+            effect = "still waiting for the store: until it answers, what was revoked before this start is let through"
+            self._on_event("revocations_unknown", level="warning", effect=effect)
 
     async def _run(self) -> None:
         await self._store.looked.wait()
@@ -182,6 +187,9 @@ class RevocationFeed:
             self._revocations.take(revocation for _, revocation in found)
             self._change = found[-1][0]
         self.is_whole = True
+        if self._waited_for:
+            self._waited_for = False
+            self._on_event("revocations_known", effect="what was revoked before this start is refused")
 
     def _read(self, database: "Database") -> tuple[tuple[int, Revocation], ...]:
         # One that was opened anew may be another one, a backup put in its place: its numbers begin where they like.

@@ -207,10 +207,33 @@ async def test_it_follows_by_itself_whatever_happens(
     while not memory.is_revoked(who()):
         await asyncio.sleep(0.01)
     await feed.close()
-    assert [name for name, _ in memory.told] == ["store_up", "revocations_failed"]
+    assert [name for name, _ in memory.told] == [
+        "store_up", "revocations_unknown", "revocations_failed", "revocations_known",
+    ]  # fmt: skip
 
 
 async def test_nobody_waits_long_for_it(feed: RevocationFeed) -> None:
     await feed.first(0.01)  # it has not begun
     assert not feed.is_whole
     await feed.close()
+
+
+async def test_that_it_goes_on_without_is_said_until_all_is_known(feed: RevocationFeed, memory: Memory) -> None:
+    memory.told.clear()
+    await feed.first(0.01)
+    ((event, fields),) = memory.told
+    assert (event, fields["level"]) == ("revocations_unknown", "warning")
+    assert "still waiting for the store" in fields["effect"]
+    for _ in range(2):
+        await feed.catch_up()
+    assert [name for name, _ in memory.told] == ["revocations_unknown", "revocations_known"]
+
+
+async def test_a_store_that_is_being_made_has_nothing_to_be_known(
+    feed: RevocationFeed, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory.told.clear()
+    monkeypatch.setattr(feed._store, "is_new", True)
+    await feed.first(0.01)
+    await feed.catch_up()
+    assert memory.told == []
