@@ -202,8 +202,8 @@ async def test_dev_event_reaches_any_url_without_a_dev(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "says"),
     [
-        pytest.param(("event", "user.updated", "--port", "1"), 1, "start it with `gateway dev`", id="not-running"),
-        pytest.param(("users", "--port", "1"), 1, "start it with `gateway dev`", id="nobody-to-list"),
+        pytest.param(("event", "user.updated", "--port", "1"), 1, "Start it with `gateway dev`", id="not-running"),
+        pytest.param(("users", "--port", "1"), 1, "Start it with `gateway dev`", id="nobody-to-list"),
         pytest.param(("event",), 1, "name a type", id="nothing"),
         pytest.param(("event", "user.updated", "--set", "x"), 2, "name=value", id="no-change"),
         pytest.param(("event", "user.updated", "--secret", "whsec_x"), 2, "--secret is for --url", id="secret-alone"),

@@ -18,7 +18,7 @@ from gateway.config.schema import Settings
 from gateway.config.tls import build_listen_tls
 from gateway.config.upstreams import build_upstreams
 from gateway.config.urls import read_host, read_url
-from gateway.config.webhooks import URL, build_webhooks, read_store
+from gateway.config.webhooks import URL, build_webhooks, read_store, review_store
 from gateway.core.forwarding import Network
 from gateway.core.model import Limits
 
@@ -38,6 +38,8 @@ def build(settings: Settings, report: Report) -> Config:
         review_upstreams(upstreams, routes, report, told=told)
     public_url = report.tried(("public_url",), read_url, settings.public_url) if settings.public_url else None
     store = report.tried(URL, read_store, settings.store.url) if settings.store.url else None
+    if store is not None:
+        review_store(store, report)
     webhooks = build_webhooks(settings.webhooks, settings.clerk, report, store=store)
     backend = build_backend(settings.clerk, report)
     return Config(
@@ -55,7 +57,7 @@ def build(settings: Settings, report: Report) -> Config:
         limits=Limits(**settings.limits.model_dump()),
         store=store,
         webhooks=webhooks,
-        subscriptions=build_subscriptions(settings.upstreams, upstreams, report, received=webhooks.needs_store),
+        subscriptions=build_subscriptions(settings.upstreams, upstreams, report, received=webhooks),
         backend=backend,
         sync=build_sync(settings.sync, report, backend=backend, store=store),
         logs=LogPolicy(**settings.logs.model_dump()),

@@ -5,6 +5,7 @@ import re
 from gateway.config.cors import check_header_names
 from gateway.config.findings import Path, Report
 from gateway.config.schema import Identity
+from gateway.core.events import PRIVATE
 from gateway.core.headers import COMMON, HOP_BY_HOP, RESERVED_NAMES, RESERVED_PREFIXES, WATCHED, folded
 from gateway.core.identity import IdentityPolicy
 
@@ -71,3 +72,6 @@ def _check_header(name: str, claim: str, section: Identity, report: Report) -> N
     elif claim.split(".")[0] == "unsafe_metadata" and not section.allow_unsafe_metadata:
         remedy = "Use public_metadata, or set identity.allow_unsafe_metadata: true"
         report.error(at, "unsafe_metadata is what users say of themselves, and is left out", remedy)
+    elif claim.split(".")[0] == PRIVATE:
+        message = "is always empty: private_metadata is in no token and is not kept with a user"
+        report.warning(at, message, "Use public_metadata, or let the upstream ask Clerk")

@@ -178,7 +178,7 @@ class Webhooks(Section):
     aliases: Strings = setting(("/clerk-webhook",), "Other paths for the same")
     max_body_bytes: Count = setting(1_048_576, "Bytes of one event", ge=1024, le=16_777_216)
     private_metadata: Flag = setting(False, "Store private_metadata")
-    retention_days: Whole = setting(30, "Days events are kept; their ids seven at least")
+    retention_days: Count = setting(30, "Days events are kept; their ids seven at least", ge=0, le=3650)
 
 
 class Logs(Section):

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import os
 import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ PATH: Path = (*AT, "path")
 ALIASES: Path = (*AT, "aliases")
 SECRETS: Path = ("clerk", "webhook_signing_secrets")
 INSTANCE: Path = ("clerk", "instance_id")
+RETENTION: Path = (*AT, "retention_days")
 URL: Path = ("store", "url")
 OTHERS = ("/healthz", "/readyz")  # the gateway's own addresses beside these
 # Nothing that is spelt in more than one way: it is compared, not matched.
@@ -24,6 +26,7 @@ PLAIN = re.compile(r"(?:/[A-Za-z0-9._~-]+)+/?")
 SHORT = 16  # bytes; Clerk's have 24
 WRONG_SECRET = "is not a signing secret: whsec_ and then base64"  # noqa: S105
 FROM_CLERK = "Copy it whole, from whsec on, from the Clerk Dashboard, Webhooks"
+DATABASES = {"sqlite": "sqlite", "postgresql": "postgresql", "postgres": "postgresql"}
 URLS = "sqlite:///FILE, sqlite:////FOLDER/FILE or postgresql://HOST/DATABASE"
 
 
@@ -39,7 +42,20 @@ def build_webhooks(section: Webhooks, clerk: Clerk, report: Report, *, store: St
     )
     if policy.needs_store and store is None and not report.is_broken(URL):
         report.error(URL, "is required, because webhooks are kept before they are acknowledged", f"Write {URLS}")
+    if policy.retention_days == 0:
+        message = "0: a webhook's payload goes soon after it is delivered, so there is nothing to replay"
+        report.warning(RETENTION, message, "Write the days in which somebody may want that; 30 unless written")
     return policy
+
+
+def review_store(store: StoreAddress, report: Report) -> None:
+    """Warn of a file that cannot be made, as things are where this is read."""
+    if store.file is None:
+        return
+    folder = os.path.dirname(store.file) or "."
+    if not os.path.isdir(folder):
+        remedy = "Make it, for the user that the gateway runs as, or name a file in another one"
+        report.warning(URL, f"its folder is not there: {folder}", remedy)
 
 
 def read_store(value: str) -> StoreAddress:
@@ -52,6 +68,8 @@ def read_store(value: str) -> StoreAddress:
     if parts.scheme == "sqlite":
         if parts.netloc or not parts.path.strip("/") or parts.path == "/:memory:" or parts.query or parts.fragment:
             raise ValueError(f"names no file: write {URLS}")
+    elif (plain := DATABASES.get(parts.scheme.partition("+")[0])) and parts.scheme != plain:
+        raise ValueError(f"begins with {parts.scheme}://: the gateway has its own driver, so write {plain}://…")
     elif parts.scheme != "postgresql":
         raise ValueError(f"is neither SQLite nor PostgreSQL: write {URLS}")
     elif not named or not parts.path.strip("/"):
@@ -85,13 +103,14 @@ def _secrets(clerk: Clerk, report: Report) -> Iterator[str]:
 
 def read_key(secret: str, path: Path, report: Report, *, remedy: str) -> bytes | None:
     """Read the key of a signing secret; where it is none, or a weak one, that is noted with the remedy."""
-    key = report.tried(path, _decoded, secret, remedy=remedy)
+    key = report.tried(path, signing_key, secret, remedy=remedy)
     if key is not None and len(key) < SHORT:
         report.insecure(path, f"is shorter than {SHORT} bytes, so it can be guessed", remedy)
     return key
 
 
-def _decoded(secret: str) -> bytes:
+def signing_key(secret: str) -> bytes:
+    """Give the key of a signing secret. Raises ValueError."""
     if not secret.startswith("whsec_"):
         raise ValueError(WRONG_SECRET)
     encoded = secret.removeprefix("whsec_").rstrip("=")

@@ -12,6 +12,24 @@ import orjson
 
 from gateway.errors import BadRequest
 
+# Those that Clerk announces, as far as is known (CLERK.md §6). Others are taken as well: its catalogue grows.
+_KINDS: Final = {
+    "user": "created updated deleted",
+    "session": "created ended removed revoked",
+    "email": "created",
+    "sms": "created",
+    "organization": "created updated deleted",
+    "organizationDomain": "created updated deleted",
+    "organizationMembership": "created updated deleted",
+    "organizationInvitation": "created accepted revoked",
+    "role": "created updated deleted",
+    "permission": "created updated deleted",
+    "waitlistEntry": "created updated",
+    "subscription": "created updated active pastDue",
+    "subscriptionItem": "created updated active canceled upcoming ended abandoned incomplete pastDue freeTrialEnding",
+    "paymentAttempt": "created updated",
+}
+TYPES: Final = tuple(f"{kind}.{what}" for kind, words in _KINDS.items() for what in words.split())
 MAX_MS: Final = 2**53  # beyond it no two JSON readers agree on an integer (RFC 8259 §6)
 # What names something: a message, a type, an object. Bounded, since it becomes a key in the store.
 NAME: Final = re.compile(r"[!-~]{1,255}")

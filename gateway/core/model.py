@@ -11,6 +11,7 @@ from gateway.core.balance import BreakerPolicy, HealthPolicy, RetryPolicy
 
 Claims = Mapping[str, Any]
 HeaderList = tuple[tuple[bytes, bytes], ...]
+SQLITE = "sqlite:///"  # then the path, as SQLAlchemy has it: with a fourth slash where it is absolute
 
 
 class Peer(NamedTuple):
@@ -125,6 +126,11 @@ class StoreAddress:
     """Where users and webhooks are kept; as text it is without the password."""
 
     url: str = field(repr=False)
+
+    @property
+    def file(self) -> str | None:
+        """The path of a SQLite file; None for a server."""
+        return self.url.removeprefix(SQLITE) if self.url.startswith(SQLITE) else None
 
     def __str__(self) -> str:
         shown = self.url.partition("?")[0]  # libpq takes a password there too

@@ -56,11 +56,18 @@ class Report:
 
     def _show(self, progress: Progress) -> None:
         if not self._terminal:
-            self.write(self._plain(progress))
+            if progress.stage is not None:  # else what it came to follows
+                self.write(self._sentence(progress))
             return
         line = self._bar(progress)
         self.write("\r" + line.ljust(len(self._open)), nl=False)
         self._open = line
+
+    def _sentence(self, progress: Progress) -> str:
+        counts = [f"{progress.of('users').seen:,} of {self._users:,} users"]
+        others = (stage for stage in STAGES[1:] if progress.of(stage).seen or stage == progress.stage)
+        counts += [f"{progress.of(stage).seen:,} {stage}" for stage in others]
+        return f"still at it: compared {', '.join(counts)} so far"
 
     def _plain(self, progress: Progress) -> str:
         stage = progress.stage or STAGES[-1]

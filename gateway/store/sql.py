@@ -6,6 +6,7 @@ here raises `StoreDown` at once, and says in the log when that began and ended. 
 
 import asyncio
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -14,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from gateway.core.directory import Membership, Organization, Row, User
+from gateway.core.model import StoreAddress
 from gateway.errors import StoreDown, StoreSlow
 from gateway.store.base import Arrival, Change, Position, Stored
 from gateway.store.group import GroupCommit
@@ -65,6 +67,7 @@ class SqlStore:
         self._forgot_at = 0.0
         self._looked_at = now(), ticks()
         self._slow_at = -math.inf  # when that was told last
+        self.is_new = False  # no database was there when it was opened first, so nothing can be in it from before
         self._watching: asyncio.Task[None] | None = None
 
     @property
@@ -136,6 +139,8 @@ class SqlStore:
 
     def _reopen(self) -> None:
         """Open the database from nothing: whatever was wrong with the last one, its file may be another now."""
+        if self._up is None:
+            self.is_new = _is_to_be_made(self._url)  # before SQLAlchemy is imported, which takes its time
         from gateway.store.database import Database
 
         self._drop()
@@ -267,3 +272,11 @@ class SqlStore:
                 effect="requests go on with what is known; webhooks are answered with 503",
             )  # fmt: skip
         self._up = down is None
+
+
+def _is_to_be_made(url: str) -> bool:
+    """Say whether a database is a file that is not there yet; where its folder is missing too, it may be elsewhere."""
+    file = StoreAddress(url).file
+    if file is None or not os.path.isdir(os.path.dirname(file) or "."):
+        return False
+    return not os.path.exists(file) or os.path.getsize(file) == 0

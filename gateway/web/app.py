@@ -33,7 +33,7 @@ from gateway.web.local import health, own_application
 from gateway.web.rates import MemoryBuckets
 from gateway.web.records import Records
 from gateway.web.reload import Reloads
-from gateway.web.webhooks import webhook_addresses
+from gateway.web.webhooks import import_svix, webhook_addresses
 
 FIRST_KEYS_S = 5.0  # then it listens without: public routes work, `/readyz` says 503
 FIRST_RECORDS_S = 5.0  # then it listens without what was revoked before
@@ -78,6 +78,7 @@ class Gateway:
         self._admin_acceptor: Acceptor | None = None
         self._started, self._stopped = asyncio.Event(), asyncio.Event()
         self._reloads = Reloads(self._reload, self.log)
+        self._importing: asyncio.Future[None] | None = None
         self.listener: Listener
         self.admin_listener: Listener | None = None
 
@@ -220,6 +221,11 @@ class Gateway:
             "listening", host=config.host, port=self.port, admin_port=self.admin_port, tls=config.tls is not None,
             routes=len(config.routes), source=config.source,
         )  # fmt: skip
+        self._expect_webhooks()
+
+    def _expect_webhooks(self) -> None:
+        if self.webhooks.needs_store and self._importing is None:
+            self._importing = asyncio.get_running_loop().run_in_executor(None, import_svix)
 
     def _end(self, what: Revocation) -> int:
         """End what a revocation concerns: verdicts reached before it, and open streams, which are counted."""
@@ -301,6 +307,7 @@ class Gateway:
         if self._acceptor is not None:
             self._acceptor.tls = tls
         self._records.follow()
+        self._expect_webhooks()
         upstreams = [*(route.upstream for route in config.routes), *(each.upstream for each in config.subscriptions)]
         self._contexts.keep([config.tls, *(upstream.tls for upstream in upstreams)])
         logs = config.logs
@@ -341,6 +348,8 @@ class Gateway:
         await self._generations.close()
         await self._records.close()
         await self._clerk.close()
+        if self._importing is not None:
+            await asyncio.wait((self._importing,))  # a thread cannot be cancelled
         self.log.close()
 
     async def wait_stopped(self) -> None:

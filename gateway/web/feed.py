@@ -30,6 +30,7 @@ class Feed:
         self._tried = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
         self.is_whole = False  # whether all that is revoked is known
+        self._waited_for = False  # and requests are served meanwhile
 
     def start(self) -> None:
         """Begin to look."""
@@ -47,6 +48,10 @@ class Feed:
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await self._tried.wait()
+        if not self.is_whole and not self._store.is_new:
+            self._waited_for = True
+            effect = "still waiting for the store: until it answers, what was revoked before this start is let through"
+            self._on_event("revocations_unknown", level="warning", effect=effect)
 
     async def _look_on(self) -> None:
         await self._store.looked.wait()
@@ -71,6 +76,9 @@ class Feed:
         while self._ends < last:
             self._ends = await self._take_ends(self._ends, last)
         self.is_whole = True
+        if self._waited_for:
+            self._waited_for = False
+            self._on_event("revocations_known", effect="what was revoked before this start is refused")
         while self._users < last:
             self._users = await self._take_users(self._users, last)
 

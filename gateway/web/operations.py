@@ -46,10 +46,11 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = {
         "list_changes", "What changed since, each thing once and as it is now", "ChangeList", "since", *PAGE
     ),
     ("POST", "/v1/users/{id}/revoke"): Operation(
-        "revoke_user", "Refuse every token a user has got so far, end sockets and streams", "Revoked", (), (400, 503)
+        "revoke_user", "Refuse every token a user has got so far, end sockets and streams", "Revoked", (), (400, 503),
+        body="RevokeUser",
     ),
     ("POST", "/v1/sessions/{id}/revoke"): Operation(
-        "revoke_session", "Refuse every token of a session, end its sockets and streams", "Revoked", ("clerk",),
+        "revoke_session", "Refuse every token of a session, end its sockets and streams", "SessionRevoked", ("clerk",),
         (400, 503), body="RevokeSession",
     ),
     ("GET", "/v1/webhooks"): Operation(
@@ -147,6 +148,10 @@ def listed(kind: str, description: str = "", /, **more: Any) -> dict[str, Any]:
 _MS: Final = {"type": ["integer", "null"], "description": "Unix time in ms, as Clerk has it"}
 _KEPT: Final[dict[str, Any]] = {"public_metadata": "object", "created_at": _MS, "updated_at": _MS, "deleted": "boolean"}
 
+_AT_CLERK: Final = {
+    "enum": ["revoked", "unknown"],
+    "description": "What Clerk, where it was asked, did with the session; unknown: it has none of that id",
+}
 _MS_OR_NULL: Final = {"type": ["integer", "null"]}
 _WEBHOOK: Final[dict[str, Any]] = {
     "id": "string", "type": "string", "object_id": "string?", "user_id": "string?", "happened_at": "integer",
@@ -163,6 +168,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
             "last": {"type": "integer", "description": "The last change there is: another directory, begin with 0"},
             "findings": several("Finding"),
             "streams_closed": {"type": "integer", "description": "Revoked here, but not where nothing was stored"},
+            "clerk": _AT_CLERK,
         },
     ),
     "Finding": shape(
@@ -209,6 +215,8 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "Change", "Ask again with `since` = `last`: at once while there is a `next_cursor`, else later", last="integer"
     ),
     "Revoked": shape(status={"const": "revoked"}, streams_closed="integer"),
+    "SessionRevoked": shape(status={"const": "revoked"}, streams_closed="integer", maybe={"clerk": _AT_CLERK}),
+    "RevokeUser": shape("Clerk ends sessions, not users", maybe={"clerk": {"const": False}}),
     "RevokeSession": shape(maybe={"clerk": "boolean"}),
     "Delivery": shape(
         "How it stands with one upstream; times in Unix ms",

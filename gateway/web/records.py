@@ -150,9 +150,6 @@ class Records:
         """Wait for what requests must not be served without, but not for a store that is down."""
         if self._kept is not None:
             await self._kept.feed.first(within_s)
-            if not self._kept.feed.is_whole:
-                effect = "until the store is up, what was revoked before this start is let through"
-                self._log.event("revocations_unknown", level="warning", effect=effect)
 
     async def close(self) -> None:
         """Commit what waits, then close."""

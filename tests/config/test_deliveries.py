@@ -85,3 +85,60 @@ def test_an_upstream_may_be_there_for_deliveries_alone():
     config = loaded(written(clerk=CLERK, upstreams=both))
     assert [subscription.name for subscription in config.subscriptions] == ["mail"]
     assert config.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("clerk", "named", "not_named"),
+    [
+        pytest.param(CLERK, "webhooks.path", "webhook_signing_secrets", id="secrets-set"),
+        pytest.param(
+            "{issuer: clerk.example.com, authorized_parties: [https://a.example]}",
+            "webhooks.path (/webhooks/clerk) and clerk.webhook_signing_secrets",
+            "null",
+            id="neither",
+        ),
+    ],
+)
+def test_without_a_path_it_is_the_path_that_is_missing(clerk: str, named: str, not_named: str):
+    finding = only(file(f"{{events: ['*'], secret: {SECRET}}}", clerk=clerk) + "webhooks: {path: null}\n")
+    assert (finding.key, finding.level) == ("upstreams.api.webhooks", "warning")
+    assert named in str(finding.remedy)
+    assert not_named not in str(finding.remedy)
+
+
+@pytest.mark.parametrize("path", ["in", "5", "/readyz"])
+def test_a_wrong_path_is_said_once(path: str):
+    text = file(f"{{events: ['*'], secret: {SECRET}}}") + f"webhooks: {{path: {path}, aliases: []}}\n"
+    assert only(text).key == "webhooks.path"
+
+
+@pytest.mark.parametrize("secret", ["whsec_b3RoZXJvdGhlcm90aGVyb3RoZXI=", "whsec_b3RoZXJvdGhlcm90aGVyb3RoZXI"])
+def test_a_secret_of_clerks_is_no_secret_of_an_upstream(secret: str):
+    finding = only(file(f"{{events: ['*'], secret: {secret}}}"))
+    assert (finding.key, finding.level) == ("upstreams.api.webhooks.secret", "insecure")
+    assert "clerk.webhook_signing_secrets" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("pattern", "meant"),
+    [
+        ("user.updatd", "user.updated"), ("User.Created", "user.created"), ("users.*", "user.*"), ("user", "user.*"),
+        ("organizationmembership.created", "organizationMembership.created"),
+    ],
+)  # fmt: skip
+def test_a_type_that_clerk_does_not_have_is_noticed(pattern: str, meant: str):
+    text = file(f"{{events: ['user.*', {pattern}], secret: {SECRET}}}")
+    finding = only(text)
+    assert (finding.key, finding.level) == ("upstreams.api.webhooks.events[1]", "warning")
+    assert finding.remedy == f'Did you mean "{meant}"?'
+    assert loaded(text).subscriptions[0].events == ("user.*", pattern)
+
+
+def test_a_type_that_resembles_none_may_be_new():
+    finding = only(file(f"{{events: [quux.begun], secret: {SECRET}}}"))
+    assert (finding.level, "Event Catalog" in str(finding.remedy)) == ("warning", True)
+
+
+def test_types_that_clerk_has_are_not_remarked_on():
+    text = file(f"{{events: ['*', session.ended, 'organization.*', subscriptionItem.pastDue], secret: {SECRET}}}")
+    assert findings(text) == ()

@@ -100,3 +100,10 @@ def test_every_name_the_gateway_gives_is_known_here():
 
 
 NAMES = ("name", "given_name", "family_name", "nickname", "picture")
+
+
+def test_private_metadata_gives_a_header_that_is_always_empty():
+    finding = only(written(identity="{headers: {X-Foo: private_metadata.x}}"))
+    assert (finding.key, finding.level) == ("identity.headers.X-Foo", "warning")
+    assert "always empty" in finding.message
+    assert findings(written(identity="{headers: {X-Foo: public_metadata.private_metadata}}")) == ()

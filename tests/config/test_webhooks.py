@@ -101,12 +101,46 @@ def test_stores_there_are(url):
 
 @pytest.mark.parametrize(
     "url",
-    ["", "gateway.db", "sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite://gateway.db", "sqlite:///a?b=c", "postgres://h/d",
-     "postgresql+psycopg://h/d", "postgresql:///d", "postgresql://h", "postgresql://h:x/d", "postgresql://[h/d"],
+    ["", "gateway.db", "sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite://gateway.db", "sqlite:///a?b=c",
+     "postgresql:///d", "postgresql://h", "postgresql://h:x/d", "postgresql://[h/d"],
 )  # fmt: skip
 def test_stores_there_are_not(url):
     with pytest.raises(ValueError, match="write sqlite:///FILE"):
         read_store(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [("postgresql+asyncpg://u:hunter2@h/d", "postgresql"), ("postgres://h/d", "postgresql"),
+     ("sqlite+aiosqlite:///gateway.db", "sqlite")],
+)  # fmt: skip
+def test_a_driver_is_not_named(url, remedy):
+    finding = only(written(store=f"{{url: '{url}'}}"))
+    assert (finding.key, finding.level) == ("store.url", "error")
+    assert f"so write {remedy}://" in finding.message
+    assert "hunter2" not in str(finding)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    finding = only(written(store=f"{{url: 'sqlite:///{tmp_path}/none/g.db'}}"))
+    assert (finding.key, finding.level) == ("store.url", "warning")
+    assert f"{tmp_path}/none" in finding.message
+    for url in (f"sqlite:///{tmp_path}/g.db", "sqlite:///g.db", "postgresql://h/none/d"):
+        assert findings(written(store=f"{{url: '{url}'}}")) == ()
+
+
+def test_with_no_retention_there_is_nothing_to_replay():
+    finding = only(written(webhooks="{retention_days: 0}"))
+    assert (finding.key, finding.level) == ("webhooks.retention_days", "warning")
+    assert "replay" in finding.message
+    assert findings(written(webhooks="{retention_days: 1}")) == ()
+
+
+def test_nothing_is_kept_for_lifetimes():
+    assert findings(written(webhooks="{retention_days: 3650}")) == ()
+    finding = only(written(webhooks="{retention_days: 3651}"))
+    assert (finding.key, finding.level) == ("webhooks.retention_days", "error")
+    assert "3650" in finding.message
 
 
 def test_a_refused_store_is_not_quoted():

@@ -19,3 +19,9 @@ def test_a_store_s_address_is_shown_without_its_password():
     address = StoreAddress("postgresql://gateway:p%40ss@db.internal/gateway?password=hunter2")
     assert str(address) == "postgresql://…@db.internal/gateway"
     assert "p%40ss" not in repr(address)
+
+
+def test_a_store_is_a_file_or_a_server() -> None:
+    assert StoreAddress("sqlite:////data/gateway.db").file == "/data/gateway.db"
+    assert StoreAddress("sqlite:///gateway.db").file == "gateway.db"
+    assert StoreAddress("postgresql://db/gateway").file is None

@@ -95,3 +95,12 @@ def test_json_has_every_finding_whole(tmp_path):
 
 def test_json_of_a_good_file_is_empty(tmp_path):
     assert json.loads(judged(tmp_path, written(), as_json=True)[1][0]) == {"ok": True, "findings": []}
+
+
+def test_an_upstream_that_is_only_told_of_events_counts(tmp_path):
+    upstreams = (
+        "{api: {url: http://127.0.0.1:3000}, mail: {url: http://127.0.0.1:3001,"
+        " webhooks: {events: '*', secret: whsec_c2VjcmV0c2VjcmV0c2VjcmV0}}}"
+    )
+    (said,) = [line for line in judged(tmp_path, written(upstreams=upstreams))[1] if "is good" in line]
+    assert "issuer https://clerk.example.com, 2 upstreams" in said

@@ -39,7 +39,9 @@ def test_without_a_terminal_a_line_comes_now_and_then() -> None:
         screen.seconds += 2
     showing.page(seen(7, "memberships"))
     showing.end_line()
-    assert screen.text == "users: 300 of 1,000\nusers: 600 of 1,000\nusers: 900 of 1,000\n"
+    assert screen.text.splitlines() == [
+        f"still at it: compared {count} of 1,000 users so far" for count in (300, 600, 900)
+    ]
 
 
 def test_other_stages_are_counted_without_an_end() -> None:
@@ -47,7 +49,15 @@ def test_other_stages_are_counted_without_an_end() -> None:
     showing = report(screen)
     screen.seconds = 6
     showing.page(seen(1234, "memberships"))
-    assert screen.text == "memberships: 1,234\n"
+    assert screen.text == "still at it: compared 0 of 1,000 users, 1,234 memberships so far\n"
+
+
+def test_where_all_is_done_the_result_is_all_there_is_to_say() -> None:
+    screen = Screen()
+    showing = report(screen)
+    screen.seconds = 60
+    showing.page(seen(1000, None))
+    assert screen.text == ""
 
 
 def test_a_terminal_has_one_line_that_changes() -> None:

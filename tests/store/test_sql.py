@@ -319,3 +319,30 @@ async def test_a_clock_that_jumps_ahead_has_an_hour_before_anything_is_erased(ur
         assert not await is_kept()
     assert log.names == ["store_up", "clock_jumped", "clock_jumped"]
     assert log[1][1]["ahead_s"] == 365 * 86_400
+
+
+@pytest.mark.parametrize(
+    ("there", "is_new"), [(None, True), (b"", True), (b"no database", False)], ids=["none", "empty", "something"]
+)
+async def test_a_file_that_was_not_there_is_a_new_store(tmp_path: Path, there: bytes | None, is_new: bool) -> None:
+    file = tmp_path / "gateway.db"
+    if there is not None:
+        file.write_bytes(there)
+    async with store_at(f"sqlite:///{file}") as (opened, _):
+        assert opened.is_new is is_new
+        assert opened.is_up is is_new
+
+
+async def test_one_that_was_there_or_may_be_elsewhere_is_not_new(tmp_path: Path) -> None:
+    Database(f"sqlite:///{tmp_path}/gateway.db", migrating=True).close()
+    for url in (f"sqlite:///{tmp_path}/gateway.db", f"sqlite:///{tmp_path}/none/gateway.db", "postgresql://[::1]:9/x"):
+        async with store_at(url) as (opened, _):
+            assert not opened.is_new
+
+
+async def test_a_folder_that_comes_later_does_not_make_it_new(tmp_path: Path) -> None:
+    async with store_at(f"sqlite:///{tmp_path}/later/gateway.db") as (opened, _):
+        (tmp_path / "later").mkdir()
+        await opened.look()
+        assert opened.is_up
+        assert not opened.is_new

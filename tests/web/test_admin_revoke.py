@@ -12,6 +12,7 @@ from gateway.errors import UpstreamTimeout
 from gateway.web.admin_revoke import BODY_BYTES
 from gateway.web.app import Gateway
 from tests.fakes.gateway import Answer, Running, gateway, settings
+from tests.fakes.openapi import Document
 from tests.fakes.upstream import Echo, ScriptedUpstream
 from tests.web.test_admin import ADMIN, BEARER, Operator, is_problem
 from tests.web.test_webhooks import SECRET
@@ -23,11 +24,13 @@ class Clerk:
     def __init__(self) -> None:
         self.ended: list[str] = []
         self.fails = False
+        self.knows = True
 
-    async def revoke_session(self, session_id: str) -> None:
+    async def revoke_session(self, session_id: str) -> bool:
         if self.fails:
             raise UpstreamTimeout
         self.ended.append(session_id)
+        return self.knows
 
 
 @asynccontextmanager
@@ -123,6 +126,7 @@ async def test_clerk_is_told_where_that_is_asked_for(
     async with revoking(url) as (_, operator):
         answer = await post(operator, f"/v1/sessions/sess_1/revoke{query}", body)
         assert (answer.status, answer.json["status"]) == (200, "revoked")
+        assert answer.json.get("clerk") == ("revoked" if passed_on else None)
     assert clerk.ended == ["sess_1"] * passed_on
 
 
@@ -130,7 +134,7 @@ async def test_clerk_is_told_where_that_is_asked_for(
     ("query", "body", "reason"),
     [
         ("?clerk=true", b"", "secret_key"), ("", b'{"clerk": true}', "secret_key"), ("?clerk=yes", b"", "clerk"),
-        ("?clerk", b"", "clerk"), ("", b"{", "body"), ("", b"[]", "body"), ("", b'{"clerk": 1}', "body"),
+        ("?clerk", b"", "clerk"), ("?clerk=true&clerk=true", b"", "clerk"), ("?clark=true", b"", "parameter"), ("", b"{", "body"), ("", b"[]", "body"), ("", b'{"clerk": 1}', "body"),
         ("", b'{"clerk": null}', "body"), ("", b"\xff", "body"),
     ],
 )  # fmt: skip
@@ -163,3 +167,47 @@ async def test_a_body_that_is_too_large_is_not_read(url: str) -> None:
             f"POST /v1/sessions/s/revoke HTTP/1.1\r\nHost: localhost\r\n{BEARER}\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
         assert (await operator.raw(f"{head}zz\r\n".encode())).status == 400
+
+
+@pytest.mark.parametrize("knows", [True, False])
+async def test_what_clerk_did_is_in_the_answer_as_the_document_says(
+    url: str, knows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clerk = Clerk()
+    clerk.knows = knows
+    monkeypatch.setattr(Gateway, "session_ender", clerk)
+    async with revoking(url) as (_, operator):
+        described = Document((await operator.ask("GET", "/openapi.json", BEARER)).json)
+        answer = await post(operator, "/v1/sessions/sess_1/revoke?clerk=true")
+        described.check_answer(answer, "POST", "/v1/sessions/{id}/revoke")
+        assert answer.json["clerk"] == ("revoked" if knows else "unknown")
+        answer = await post(operator, "/v1/users/user_1/revoke")
+        described.check_answer(answer, "POST", "/v1/users/{id}/revoke")
+        assert "clerk" not in answer.json
+
+
+async def test_with_the_store_down_what_clerk_did_is_said_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Gateway, "session_ender", Clerk())
+    async with revoking(f"sqlite:///{tmp_path / 'none' / 'gateway.db'}") as (_, operator):
+        described = Document((await operator.ask("GET", "/openapi.json", BEARER)).json)
+        answer = await post(operator, "/v1/sessions/sess_1/revoke?clerk=true")
+        assert (answer.status, answer.json["clerk"]) == (503, "revoked")
+        described.check_answer(answer, "POST", "/v1/sessions/{id}/revoke")
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "reason"),
+    [
+        ("?clerk=true", b"", "clerk"), ("?clerk=false", b"", "clerk"), ("", b'{"clerk": true}', "clerk"),
+        ("?x=1", b"", "parameter"), ("", b"{", "body"),
+    ],
+)  # fmt: skip
+async def test_a_user_cannot_be_ended_at_clerk_and_is_not_said_to_be(
+    url: str, query: str, body: bytes, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Gateway, "session_ender", Clerk())
+    async with revoking(url) as (running, operator):
+        answer = await post(operator, f"/v1/users/user_1/revoke{query}", body)
+        assert is_problem(answer, 400, "bad_request", reason)
+        assert (await running.get("/x", token=running.token())).status == 200
+        assert (await post(operator, "/v1/users/user_1/revoke", b'{"clerk": false}')).status == 200

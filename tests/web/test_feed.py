@@ -220,10 +220,26 @@ async def test_it_follows_by_itself_whatever_happens(
     while not memory.is_revoked(who()):
         await asyncio.sleep(0.01)
     await feed.close()
-    assert [name for name, _ in memory.told] == ["feed_failed"]
+    assert [name for name, _ in memory.told] == ["revocations_unknown", "feed_failed", "revocations_known"]
 
 
 async def test_nobody_waits_long_for_it(feed: Feed) -> None:
     await feed.first(0.01)  # it has not begun
     assert not feed.is_whole
     await feed.close()
+
+
+async def test_that_it_goes_on_without_is_said_until_all_is_known(feed: Feed, memory: Memory) -> None:
+    await feed.first(0.01)
+    ((event, fields),) = memory.told
+    assert (event, fields["level"]) == ("revocations_unknown", "warning")
+    assert "still waiting for the store" in fields["effect"]
+    for _ in range(2):
+        await feed.look()
+    assert [name for name, _ in memory.told] == ["revocations_unknown", "revocations_known"]
+
+
+async def test_of_a_store_that_is_new_nothing_is_unknown(feed: Feed, memory: Memory) -> None:
+    feed._store.is_new = True
+    await feed.first(0.01)
+    assert not memory.told

@@ -1,7 +1,10 @@
 """The webhook endpoint, asked over loopback; signatures are the `svix` package's own."""
 
 import asyncio
+import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -358,3 +361,56 @@ async def test_what_needs_a_restart_is_said(running: Running, tmp_path: Path, ch
     assert [finding.key for finding in refused.value.findings] == [key]  # type: ignore[attr-defined]
     assert "hunter2" not in str(refused.value)
     assert (await send(running)).status == 200
+
+
+IMPORTS = """
+import asyncio, json, os, sys, tempfile, threading
+from gateway.config import load_text
+from gateway.telemetry import LineWriter
+from gateway.web.app import Gateway
+
+imported = []
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "svix":
+            on_loop = threading.current_thread() is threading.main_thread()
+            imported.append({"started": gateway._started.is_set(), "on_loop": on_loop})
+
+def config(signed):
+    secrets = ["whsec_" + "c2VjcmV0" * 4] if signed else []
+    return load_text(json.dumps({
+        "listen": {"host": "127.0.0.1", "port": 0}, "admin": {"port": None}, "logs": {"level": "error"},
+        "store": {"url": f"sqlite:///{folder}/x.db"}, "clerk": {"webhook_signing_secrets": secrets},
+        "upstreams": {"api": {"url": "http://127.0.0.1:1"}},
+        "routes": [{"path": "/*", "upstream": "api", "auth": "public"}],
+    }), {}, name="x.yaml")
+
+async def main(first, then):
+    global gateway
+    gateway = Gateway(config(first), reread=lambda: config(then))
+    await gateway.start()
+    await gateway.reload()
+    await gateway.close()  # which waits for what was begun
+
+with tempfile.TemporaryDirectory() as folder:
+    sys.meta_path.insert(0, Watch())
+    asyncio.run(main(*json.loads(sys.argv[1])))
+print(json.dumps(imported), "svix" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("signed", "imported"),
+    [
+        pytest.param([True, True], [{"started": True, "on_loop": False}], id="secrets"),
+        pytest.param([False, True], [{"started": True, "on_loop": False}], id="secrets-by-a-reload"),
+        pytest.param([False, False], [], id="no-secrets"),
+    ],
+)
+def test_what_verifies_is_imported_beside_the_loop_once_it_listens(
+    signed: list[bool], imported: list[dict[str, bool]]
+) -> None:
+    command = [sys.executable, "-c", IMPORTS, json.dumps(signed)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == f"{json.dumps(imported)} {bool(imported)}"

@@ -41,8 +41,10 @@ async def ask(issuer: str, path: str, body: object = None) -> Any:
             answer = await response.json(content_type=None)
     except aiohttp.ClientConnectorError as error:
         where = issuer.removeprefix("http://")
+        port = int(issuer.rpartition(":")[2]) - 1
         raise NotRunning(
-            f"no `gateway dev` on {where}: start it with `gateway dev`, or name its port with --port"
+            f"no `gateway dev` on port {port}: its local issuer would be on {where}, where nothing listens. "
+            "Start it with `gateway dev`, or name its port with --port"
         ) from error
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         raise stranger(issuer) from error

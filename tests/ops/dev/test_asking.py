@@ -39,7 +39,7 @@ async def test_a_refusal_is_told_in_its_words(issuer):
 
 
 async def test_nothing_listening_is_told_from_something_else(issuer):
-    with pytest.raises(NotRunning, match=re.escape("start it with `gateway dev`")):
+    with pytest.raises(NotRunning, match=re.escape("Start it with `gateway dev`, or name its port with --port")):
         await ask(f"http://127.0.0.1:{unused_port()}", "/echo")
     with pytest.raises(DevError, match="is not `gateway dev`") as refused:
         await ask(issuer, "/nowhere")

@@ -147,7 +147,7 @@ async def test_nobody_at_the_url_is_no_success(lines):
         pytest.param("http://x.example", SECRET, EventOptions(), "name a type", id="no-type"),
         pytest.param("http://x.example", SECRET, EventOptions("x", hold=True), "held back", id="held-back"),
         pytest.param(NOWHERE, SECRET, EventOptions("user.updated", "mallory"), "no user", id="nobody"),
-        pytest.param(NOWHERE, SECRET, EventOptions(again="msg_1"), "start it with", id="again-of-nothing"),
+        pytest.param(NOWHERE, SECRET, EventOptions(again="msg_1"), "Start it with", id="again-of-nothing"),
     ],
 )
 async def test_a_url_is_not_called_with_what_cannot_be(url, secret, options, says, lines):

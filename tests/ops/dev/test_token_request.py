@@ -58,7 +58,8 @@ async def test_token_is_fetched(serve):
 
 async def test_nothing_listening_says_how_to_start_it():
     port = unused_port()
-    with pytest.raises(DevError, match=re.escape(f"no `gateway dev` on 127.0.0.1:{port}: start it with `gateway dev`")):
+    said = f"no `gateway dev` on port {port - 1}: its local issuer would be on 127.0.0.1:{port}, where nothing listens"
+    with pytest.raises(DevError, match=re.escape(said)):
         await fetch_token(f"http://127.0.0.1:{port}", TokenOptions())
 
 

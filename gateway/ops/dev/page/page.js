@@ -18,9 +18,9 @@ function button(words, key, act, properties = {}) {
   return element("button", { type: "button", textContent: words, key, onclick: act, ...properties });
 }
 
-function notice(text) {
-  $("notice").textContent = text;
-  $("notice").hidden = !text;
+function notice(text, place = "notice") {
+  $(place).textContent = text;
+  $(place).hidden = !text;
 }
 
 async function ask(path, body) {
@@ -36,34 +36,54 @@ async function ask(path, body) {
   return answer;
 }
 
-async function attempt(act) {
-  notice("");
+/** Do what somebody asked for; why it could not be done is shown at a place, and not out of sight. */
+async function attempt(act, place = "notice") {
+  for (const each of ["notice", "fire-notice"]) notice("", each);
   try {
     await act();
   } catch (error) {
-    notice(error.message);
+    notice(error.message, place);
+    $(place).scrollIntoView({ block: "nearest" });
   }
 }
 
-const fire = (options) => attempt(async () => {
+const fire = (options, place) => attempt(async () => {
   await ask("/dev/event", options);
   await look();
-});
+}, place);
 
 // --- signing in ------------------------------------------------------------------------------------------------------
 
+let signedIn = null; // {user, token, until}: whose answer of the gateway is shown
+
 const signIn = (user) => attempt(async () => {
-  const { token, cookies } = await ask("/dev/token", { user, azp: state.gateway, expires_in: 60 });
+  const { token, cookies, claims } = await ask("/dev/token", { user, azp: state.gateway, expires_in: 60 });
   for (const [name, value] of Object.entries(cookies)) document.cookie = `${name}=${value}; path=/; SameSite=Lax`;
-  let response;
-  try {
-    response = await fetch(`${state.gateway}/hello`, { headers: { Authorization: `Bearer ${token}` }, cache: "no-store" });
-  } catch {
-    throw new Error(`The gateway at ${state.gateway} lets only the page at 127.0.0.1 call it: open this page there`);
-  }
-  report(user, response.status, await response.json());
+  signedIn = { user, token, until: claims.exp * 1000 };
+  await call(signedIn);
+  $("seen").scrollIntoView({ block: "nearest" }); // below the buttons on a narrow screen
   await look();
 });
+
+async function call(as) {
+  let response;
+  try {
+    response = await fetch(`${state.gateway}/hello`, { headers: { Authorization: `Bearer ${as.token}` }, cache: "no-store" });
+  } catch {
+    signedIn = null; // it will not answer a second time either
+    throw new Error(`The gateway at ${state.gateway} lets only the page at 127.0.0.1 call it: open this page there`);
+  }
+  const body = await response.json();
+  if (as === signedIn) report(as.user, response.status, body); // else somebody else has signed in meanwhile
+}
+
+/** Show what the gateway says to the same token now that something has happened: what it said before may not hold. */
+async function callAgain() {
+  if (!signedIn) return;
+  if (Date.now() < signedIn.until) return await call(signedIn);
+  signedIn = null; // "expired" would not say what the change did
+  $("outcome").replaceChildren(element("p", { className: "quiet", textContent: "Something has changed since: sign in again." }));
+}
 
 function report(user, status, body) {
   const passed = status === 200;
@@ -71,7 +91,6 @@ function report(user, status, body) {
   const headers = (body.headers ?? []).filter(([name]) => /^x[-_]user[-_]/i.test(name));
   const rows = headers.map((pair) => element("tr", {}, ...pair.map((text) => element("td", { textContent: text }))));
   $("outcome").replaceChildren(element("p", { textContent: words }), element("table", {}, element("tbody", {}, ...rows)));
-  $("seen").scrollIntoView({ block: "nearest" }); // below the buttons on a narrow screen
 }
 
 // --- what is shown ---------------------------------------------------------------------------------------------------
@@ -181,9 +200,14 @@ function choices(select, options) {
   select.value = [...select.options].some((each) => each.value === chosen) ? chosen : "";
 }
 
+let known = null; // what the last look has seen
+
 async function look() {
   state = await ask("/dev/state");
   const { users, organizations, events } = state;
+  const now = JSON.stringify([users, organizations, events]);
+  const isNews = known !== null && known !== now;
+  known = now;
   draw("users", users, () => users.map(userCard));
   draw("organizations", [organizations, users.map((user) => [user.id, nameOf(user)])], () => organizations.map(organizationCard));
   draw("events", events, () => (events.length ? events.map(eventLine) : [element("li", { className: "quiet", textContent: "None yet." })]));
@@ -194,6 +218,7 @@ async function look() {
     choices($("fire").elements.org, organizations.map((each) => option(each.id, each.name)));
   }
   $("gateway").href = state.gateway;
+  if (isNews) await callAgain();
 }
 
 submitting($("new-user"), async (set, form) => {
@@ -208,7 +233,7 @@ submitting($("new-organization"), async (set, form) => {
 submitting($("fire"), ({ type, user, org, set, twice, hold, bad_signature, old_s }) => fire({
   type, user: user || null, org: org || null, set: set.split("\n").map((line) => line.trim()).filter(Boolean),
   twice: Boolean(twice), hold: Boolean(hold), bad_signature: Boolean(bad_signature), old_s: Math.trunc(Number(old_s)) || 0,
-}));
+}, "fire-notice"));
 
 await attempt(look);
 setInterval(() => look().catch((error) => notice(error.message)), LOOK_MS);

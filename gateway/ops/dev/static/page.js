@@ -24,13 +24,19 @@ function element(tag, properties = {}, ...children) {
 // --- session ---------------------------------------------------------------------------------------------------------
 
 async function ask(path, body) {
+  const { response, answer } = await answered(path, body);
+  if (response.ok) return answer;
+  notice(answer.error);
+  throw new Error(answer.error);
+}
+
+async function answered(path, body) {
   try {
     const init = body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
     const response = await fetch(config.issuer + path, init);
     const answer = await response.json();
-    if (!response.ok) throw new Error(answer.error);
-    notice("");
-    return answer;
+    if (response.ok) notice("");
+    return { response, answer };
   } catch (error) {
     notice(`The local issuer at ${config.issuer} did not answer (${error.message}). Is gateway dev still running?`);
     throw error;
@@ -40,15 +46,25 @@ async function ask(path, body) {
 const sessionOptions = (user, org) => ({ user, org, expires_in: 60 });
 
 async function signIn(user, org) {
-  const answer = await ask("/dev/token", sessionOptions(user, org));
+  const { response, answer } = await answered("/dev/token", sessionOptions(user, org));
+  if (!response.ok) return refused(answer.error);
   setCookie("__client_uat", answer.cookies.__client_uat);
   keep(user, org, answer);
+}
+
+/** Say why somebody may not sign in, and show who may now: people are changed on the issuer's page. */
+async function refused(why) {
+  users = await ask("/dev/users");
+  build();
+  show();
+  notice(why);
 }
 
 async function refresh() {
   if (!session) return;
   const { user, org } = session;
-  const answer = await ask("/dev/token", sessionOptions(user, org));
+  const { response, answer } = await answered("/dev/token", sessionOptions(user, org));
+  if (!response.ok) return refused(answer.error);
   if (session?.user === user && session.org === org) keep(user, org, answer); // signed out or changed meanwhile: no
 }
 
@@ -167,12 +183,13 @@ function notice(text) {
   $("notice").hidden = !text;
 }
 
+const barred = (user) => ["banned", "locked"].filter((word) => user[word]);
 const roleName = (role) => role.replace("org:", "");
 
 function identities() {
   return users.flatMap((user) => {
-    const choices = user.organisations.map((org) => ({ user, org: org.id, words: `${roleName(org.role)} of ${org.name}` }));
-    return choices.length ? choices : [{ user, org: "none", words: user.pending ? "sign-up unfinished" : "no organisation" }];
+    const choices = user.organisations.map((org) => ({ user, org: org.id, words: [...barred(user), `${roleName(org.role)} of ${org.name}`].join(", ") }));
+    return choices.length ? choices : [{ user, org: "none", words: [...barred(user), user.pending ? "sign-up unfinished" : "no organisation"].join(", ") }];
   });
 }
 
