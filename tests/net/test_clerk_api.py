@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from gateway.errors import ClerkApiDown, ClerkApiRefused
-from gateway.net.clerk_api import ClerkApi, Patience, open_session
+from gateway.net.clerk_api import COMMANDS, OURS, ClerkApi, Patience, open_session
 from tests.fakes.clerk_api import Canned, FakeBackendApi, World, errors
 
 Call = Callable[[ClerkApi], Awaitable[Any]]
@@ -119,13 +119,19 @@ async def test_what_is_no_id_is_not_asked_for(clerk: FakeBackendApi, api: ClerkA
     assert clerk.requests == []
 
 
-@pytest.mark.parametrize(("key", "apart_s"), [("sk_live_abcdefgh", 1 / 80), ("sk_test_abcdefgh", 1 / 8)])
+@pytest.mark.parametrize(
+    ("key", "share", "apart_s"),
+    [
+        ("sk_live_abcdefgh", {}, 1 / 20), ("sk_test_abcdefgh", {}, 1 / 2),
+        ("sk_live_abcdefgh", {"share": COMMANDS}, 1 / 60), ("sk_test_abcdefgh", {"share": COMMANDS}, 1 / 6),
+    ],
+)  # fmt: skip
 async def test_a_fifth_of_what_clerk_allows_is_left_to_others(
-    clerk: FakeBackendApi, time: Time, key: str, apart_s: float
+    clerk: FakeBackendApi, time: Time, key: str, share: dict[str, float], apart_s: float
 ) -> None:
     clerk.secret_key = key
     async with open_session() as session:
-        api = make(clerk, session, time, key=key)
+        api = ClerkApi(clerk.url, key, session, now=time.now, sleep=time.sleep, **share)
         await asyncio.gather(*(api.count_users() for _ in range(5)))
     assert time.seconds == pytest.approx(4 * apart_s)
 

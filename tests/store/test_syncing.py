@@ -24,7 +24,7 @@ def made(key: str = "user_1", *, at: int = NOW, **members: Any) -> Row:
 
 
 def taken(
-    database: Database, holder: str = "me", *, instance: str | None = "ins_1", now: int = NOW, anew: bool = False
+    database: Database, holder: str = "me", *, instance: Sequence[str] = ("ins_1",), now: int = NOW, anew: bool = False
 ) -> Progress:
     return database.syncing.take(holder, instance=instance, now=now, anew=anew)
 
@@ -98,14 +98,14 @@ def test_a_run_that_is_done_is_not_gone_on_with(database: Database) -> None:
 
 
 def test_the_users_of_two_instances_are_kept_apart(database: Database) -> None:
-    taken(database, instance=None)
-    taken(database, instance="ins_1")
-    taken(database, instance=None)
+    taken(database, instance=())
+    taken(database, instance=["ins_1"])
+    taken(database, instance=())
     with pytest.raises(SyncRefused, match="the users in this store are those of ins_1, not of ins_2"):
-        taken(database, instance="ins_2")
-    taken(database, instance="ins_2", anew=True)
+        taken(database, instance=["ins_2"])
+    taken(database, instance=["ins_2"], anew=True)
     with pytest.raises(SyncRefused):
-        taken(database, instance="ins_1")
+        taken(database, instance=["ins_1"])
 
 
 def test_when_the_last_one_was(database: Database) -> None:
@@ -181,7 +181,7 @@ def test_what_follows_from_a_change_is_in_its_transaction(database: Database) ->
     with pytest.raises(LookupError):
         settled(database, [made()])
     assert database.directory.user("user_1") is None
-    taken(database, instance="ins_1")
+    taken(database, instance=["ins_1"])
 
 
 def test_organisations_and_memberships(database: Database) -> None:
