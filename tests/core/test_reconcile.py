@@ -197,7 +197,11 @@ def test_counted_off_pages_overlap() -> None:
     whole = page(*range(100))
     told = step(Place(), whole, by_time=False, limit=100)
     assert told.next == Place(
-        offset=100 - OVERLAP, since=99, edge=tuple(f"u{n}" for n in range(75, 100)), tied=("u99",), first="u0",
+        offset=100 - OVERLAP,
+        since=99,
+        edge=tuple(f"u{n}" for n in range(75, 100)),
+        tied=("u99",),
+        first="u0",
         longest=100,
     )
     again = step(told.next, page(*range(75, 130), first=75), by_time=False, limit=100)
@@ -215,7 +219,9 @@ def test_a_page_without_what_should_come_again_is_gone_back_from(rest: list[dict
     assert told == Step((), NOTHING, replace(place, offset=25))
     assert told.next is not None
     assert step(told.next, rest, by_time=False, limit=100).next == replace(place, offset=0)
-    assert step(replace(place, offset=0), page(100, 101), by_time=False, limit=100).fresh  # from the beginning once more
+    assert step(
+        replace(place, offset=0), page(100, 101), by_time=False, limit=100
+    ).fresh  # from the beginning once more
 
 
 def test_an_empty_list_speaks_for_everything() -> None:
