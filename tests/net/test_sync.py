@@ -145,7 +145,8 @@ def test_deletions_that_move_the_pages_have_nobody_counted_again(
 
     asked: list[str] = []
     done = synced(database, world, Time(NOW_MS + 60_000), limit=10, before=meanwhile).of("organizations")
-    assert (done.same, done.gone) == (40, 0) if tied == 5000 else (done.gone == 0 and done.same >= 40)
+    assert done.gone == 0
+    assert done.same == 40 if tied == 5000 else done.same >= 40
 
 
 def test_a_moment_with_more_than_is_remembered_is_counted_once(
@@ -218,7 +219,6 @@ async def test_a_run_that_lacks_users_is_not_done(database: Database, world: Wor
             assert (await reconciled(api, Direct(database), **given)).missing == 2
         finally:
             monkey.undo()
-        assert database.syncing.last(now=7) != NOW_MS or finished(database) is None
         assert finished(database) is None
         clerk.population = world
         assert (await reconciled(api, Direct(database), **given)).missing == 0
