@@ -113,7 +113,9 @@ def test_an_instance_that_changes_its_keys_stays_the_same(database: Database) ->
         database.syncing.check_instance(names)
         taken(database, instance=names)
     for refused in (lambda: database.syncing.check_instance(["ins_1"]), lambda: taken(database, instance=["ins_1"])):
-        with pytest.raises(SyncRefused, match="those of ins_3, not of ins_1. Should that be .* gateway sync --restart"):
+        with pytest.raises(
+            SyncRefused, match=r"those of ins_3, not of ins_1. Should that be .* gateway sync --restart"
+        ):
             refused()
     database.syncing.check_instance([])
 
