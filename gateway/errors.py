@@ -211,6 +211,10 @@ class SyncRefused(Exception):
     """The directory is not reconciled now: another run is under way, or it would be with another instance's users."""
 
 
+class SyncUnderway(SyncRefused):
+    """Another run is under way, which does as well."""
+
+
 class ConfigError(Exception):
     """The configuration cannot be used; `findings` are its problems, one printable line or object each."""
 

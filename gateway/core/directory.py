@@ -163,7 +163,7 @@ def organization_row(data: Mapping[str, Any], *, at: int) -> Organization | None
 
 def membership_row(data: Mapping[str, Any], *, at: int) -> Membership | None:
     """Make the row of Clerk's membership object as it was at `at` (ms); None for what is none."""
-    key, org_id, user_id = as_name(data.get("id")), *_both_ends(data)
+    key, org_id, user_id = as_name(data.get("id")), *both_ends(data)
     if key is None or org_id is None or user_id is None:
         return None
     return _versioned(
@@ -202,7 +202,7 @@ def _tombstone(kind: str, event: Event) -> Row:
         return buried(User(key), at=event.at)
     if kind == "organization":
         return buried(Organization(key), at=event.at)
-    org_id, user_id = _both_ends(event.data)
+    org_id, user_id = both_ends(event.data)
     return buried(Membership(key, org_id=org_id, user_id=user_id), at=event.at)
 
 
@@ -250,7 +250,8 @@ def _primary_email(data: Mapping[str, Any]) -> tuple[str | None, bool | None]:
     return None, None
 
 
-def _both_ends(data: Mapping[str, Any]) -> tuple[str | None, str | None]:
+def both_ends(data: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Give the organisation and the user of Clerk's membership object."""
     organization = as_name(member(data, "organization").get("id"))
     return organization, as_name(member(data, "public_user_data").get("user_id"))
 

@@ -18,6 +18,8 @@ STAGES: Final[tuple[Stage, ...]] = ("users", "organizations", "memberships")
 # What we learnt so shortly before we asked, an answer need not know: it may come from a copy that lags behind.
 SETTLED_MS: Final = 10_000
 OVERLAP: Final = 25  # entries of a page that the next one repeats, where pages are counted off and deletions move them
+TIED: Final = 5_000  # of one moment that are remembered while it is read
+ALLOWED: Final = 1_000  # one in so many may be missing at the end: both counts and lists may come from copies
 RESUMED_MS: Final = 86_400_000  # a run that was broken off goes on for so long after it began
 
 
@@ -89,6 +91,7 @@ class Place:
     offset: int = 0
     since: int | None = None  # the next page speaks for what was created from here on
     edge: tuple[str, ...] = ()  # ids at the end of the page before, which come again
+    tied: tuple[str, ...] = ()  # ids created at `since` that were read so far, `TIED` of them at most
     first: str = ""  # id of the page before, which is behind us
     longest: int = 0  # page so far: Clerk may give fewer than it is asked for, and the last page is a shorter one
 
@@ -108,8 +111,8 @@ class Span(NamedTuple):
 class Step(NamedTuple):
     """What a page says."""
 
-    fresh: tuple[Mapping[str, Any], ...]  # what was not on the page before
-    span: Span  # what was created then and is not on it may be gone
+    fresh: tuple[Mapping[str, Any], ...]  # what was on no page before
+    span: Span  # what was created then and was on no page may be gone
     next: Place | None  # where the next page is; None: there is none
 
 
@@ -128,9 +131,10 @@ def step(place: Place, page: Sequence[Mapping[str, Any]], *, by_time: bool, limi
     if place.offset and len(page) > 1 and page[0]["id"] == place.first:
         # Whoever heeds no offset (a cache, a proxy) would be read for ever.
         raise ClerkApiDown(detail="a list does not go on: its pages repeat")
-    known = set(place.edge)
-    fresh = tuple(each for each in page if each["id"] not in known)
-    if place.offset and len(fresh) == len(page):
+    overlap, behind = set(place.edge), {*place.edge, *place.tied}
+    # Lists come by creation, so what is from before `since` was on an earlier page.
+    fresh = tuple(each for each in page if each["id"] not in behind and not _is_before(each, place.since))
+    if place.offset and overlap.isdisjoint(each["id"] for each in page):
         # Nothing of what should have come again: more was deleted before this page than it overlaps with.
         back = replace(place, offset=max(0, place.offset - max(1, limit // 2)), first="")
         return Step((), NOTHING, back)
@@ -142,18 +146,52 @@ def step(place: Place, page: Sequence[Mapping[str, Any]], *, by_time: bool, limi
     if on == 0 or len(page) < longest:
         return Step((), Span(place.since, None), None)
     # All of one moment, and as many as a page takes: more of that moment may follow.
-    return Step((), NOTHING, replace(place, offset=place.offset + on, longest=longest, first=page[0]["id"]))
+    return Step((), NOTHING, _further(place, page, on=on, longest=longest))
+
+
+def is_of(each: Mapping[str, Any], span: Span) -> bool:
+    """Say whether an entry that was asked for by its id is of a page's span.
+
+    Others have a page of their own, behind or to come: whoever is known from a token alone, without a date, say.
+    """
+    return not _is_before(each, span.since) and (span.until is None or not _is_from(each, span.until))
+
+
+def is_tie_forgotten(each: Mapping[str, Any], place: Place) -> bool:
+    """Say whether an entry may have been on a page although it is not remembered."""
+    return len(place.tied) >= TIED and place.since is not None and each.get("created_at") == place.since
+
+
+def _is_before(each: Mapping[str, Any], time: int | None) -> bool:
+    created = as_ms(each.get("created_at"))
+    return time is not None and created is not None and created < time
+
+
+def _is_from(each: Mapping[str, Any], time: int) -> bool:
+    created = as_ms(each.get("created_at"))
+    return created is not None and created >= time
 
 
 def _behind(place: Place, page: Sequence[Mapping[str, Any]], *, on: int, longest: int, by_time: bool) -> Place:
     last = page[-1]["created_at"]
+    tied = _tied(place, page)
     if by_time and last - 1 > (-1 if place.after is None else place.after):
         # Those of the very last moment come again: more of that moment may be on the next page.
         edge = tuple(each["id"] for each in page if each["created_at"] == last)
-        return Place(after=last - 1, since=last, edge=edge, longest=longest)
+        return Place(after=last - 1, since=last, edge=edge, tied=tied, longest=longest)
+    return replace(_further(place, page, on=on, longest=longest), since=last, tied=tied)
+
+
+def _further(place: Place, page: Sequence[Mapping[str, Any]], *, on: int, longest: int) -> Place:
     edge = tuple(each["id"] for each in page[-OVERLAP:])
     first = page[0]["id"] if on else ""
-    return Place(place.after, place.offset + on, since=last, edge=edge, longest=longest, first=first)
+    return replace(place, offset=place.offset + on, edge=edge, first=first, longest=longest)
+
+
+def _tied(place: Place, page: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    last = page[-1]["created_at"]
+    before = place.tied if last == place.since else ()
+    return tuple(dict.fromkeys((*before, *(each["id"] for each in page if each["created_at"] == last))))[:TIED]
 
 
 def _times(place: Place, page: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -200,6 +238,7 @@ class Progress:
     stage: Stage | None = "users"  # None: done
     place: Place = Place()
     tallies: Mapping[Stage, Tally] = field(default_factory=dict)
+    missing: int = 0  # users that Clerk counts and does not list
 
     def of(self, stage: Stage) -> Tally:
         """Give a stage's counts."""
@@ -220,6 +259,16 @@ class Progress:
     def total(self) -> Tally:
         """The counts of all stages together."""
         return sum(self.tallies.values(), Tally())
+
+
+def lacking(seen: int, counts: Sequence[int]) -> int:
+    """Say how many users a list lacks that has come to its end, by what Clerk counted before and after; 0: it is whole.
+
+    Who signs up or is deleted meanwhile makes one of the two counts larger: the smaller one is of those who were there
+    all the time, and hardly more.
+    """
+    less = min(counts, default=0) - seen
+    return less if less > seen // ALLOWED else 0
 
 
 def written(progress: Progress) -> dict[str, Any]:
@@ -245,6 +294,7 @@ def _read(kept: Mapping[str, Any]) -> Progress:
     return Progress(
         started_at=int(kept["started_at"]),
         stage=kept["stage"],
-        place=Place(**place | {"edge": tuple(place["edge"])}),
+        place=Place(**place | {"edge": tuple(place["edge"]), "tied": tuple(place["tied"])}),
         tallies=tallies,
+        missing=int(kept["missing"]),
     )

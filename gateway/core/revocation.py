@@ -53,15 +53,14 @@ def revocations_of(event: Event, row: Row | None, *, now_ms: int) -> tuple[Revoc
 
 
 def revocations_of_row(old: R | None, new: R, *, now_ms: int) -> tuple[Revocation, ...]:
-    """Give what ended between two states of a row, the latter as Clerk's API had it at `now_ms`."""
-    if old is not None and new.version <= old.version:
-        return ()
-    if not _ends(new) - (_ends(old) if old is not None else frozenset()):
+    """Give what ended between two states of a row, the latter as Clerk's API had it at `now_ms`.
+
+    Nothing ends for whom nobody knew: the directory has let none of those in, and who is banned is barred by it.
+    """
+    if old is None or new.version <= old.version or not _ends(new) - _ends(old):
         return ()
     # What is left of a membership need not say whose it was.
-    return _of_row(new, before=now_ms, now_ms=now_ms) or (
-        () if old is None else _of_row(old, before=now_ms, now_ms=now_ms)
-    )
+    return _of_row(new, before=now_ms, now_ms=now_ms) or _of_row(old, before=now_ms, now_ms=now_ms)
 
 
 def of_session(session: str, *, user: str | None = None, now_ms: int) -> Revocation:

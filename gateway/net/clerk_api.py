@@ -9,12 +9,14 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 import aiohttp
 import orjson
 
+from gateway.core.directory import both_ends
 from gateway.core.events import as_name, member
 from gateway.errors import ClerkApiDown, ClerkApiRefused
 from gateway.net.jwks import cause_of
@@ -22,8 +24,9 @@ from gateway.net.jwks import cause_of
 API_VERSION: Final = "2026-05-12"
 PAGE: Final = 500  # the most Clerk gives at once
 IDS_AT_ONCE: Final = 100  # the most it takes in one filter
-# Of an instance's 1000 requests in 10 s (development: 100), what is left to the application: a fifth.
-PER_S: Final = {"live": 80.0, "test": 8.0}
+PER_S: Final = {"live": 100.0, "test": 10.0}  # what Clerk lets all that have an instance's key ask together
+COMMANDS: Final = 0.6  # of that, for `gateway sync`,
+OURS: Final = 0.2  # and for a running gateway beside it; the rest is left to the application
 Object = Mapping[str, Any]
 Query = Sequence[tuple[str, str]]
 
@@ -54,6 +57,9 @@ class Source(Protocol):
     ) -> list[Object] | None:
         """Give a page of memberships, of one organisation (None where there is none) or of all."""
 
+    async def memberships_of(self, user_id: str) -> list[Object]:
+        """Give all memberships of a user; none where there is no such user."""
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -69,7 +75,10 @@ class Patience:
 
 
 class ClerkApi:
-    """The Backend API at `api_url`, asked with `secret_key`. The session is the caller's: see `open_session`."""
+    """The Backend API at `api_url`, asked with `secret_key`. The session is the caller's: see `open_session`.
+
+    `share` is how much of Clerk's rate limit it may take. `now` measures, `clock` gives Unix seconds.
+    """
 
     def __init__(
         self,
@@ -77,15 +86,17 @@ class ClerkApi:
         secret_key: str,
         session: aiohttp.ClientSession,
         *,
+        share: float = OURS,
         patience: Patience | None = None,
         now: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         rng: Callable[[], float] = random.random,
     ) -> None:
         self._url, self._key, self._session = f"{api_url.rstrip('/')}/v1", secret_key, session
         self._patience = patience or Patience()
-        self._now, self._sleep, self._rng = now, sleep, rng
-        self._interval_s = 1 / PER_S["test" if secret_key.startswith("sk_test_") else "live"]
+        self._now, self._clock, self._sleep, self._rng = now, clock, sleep, rng
+        self._interval_s = 1 / (share * PER_S["test" if secret_key.startswith("sk_test_") else "live"])
         self._next_at = float("-inf")  # when the next request may leave
 
     # --- users -------------------------------------------------------------------------------------------------------
@@ -135,6 +146,22 @@ class ClerkApi:
         found = await self._get(f"/organizations/{_part(org_id)}/memberships", query, missing=True)
         return None if found is None else _members(_objects(found), org_id, user_ids)
 
+    async def memberships_of(self, user_id: str) -> list[Object]:
+        """Give all memberships of a user; none where there is no such user."""
+        path, found = f"/users/{_part(user_id)}/organization_memberships", list[Object]()
+        while True:
+            query = [("limit", str(PAGE)), ("offset", str(len(found)))]  # all that it takes
+            answer = await self._get(path, query, missing=True)
+            page = [] if answer is None else _counted(answer, len(found))
+            if found and page and page[0]["id"] == found[0]["id"]:
+                raise ClerkApiDown(detail=f"{path}: does not go on: its pages repeat")
+            if any(both_ends(each)[1] not in (None, user_id) for each in page):
+                raise ClerkApiDown(detail=f"{path}: gave memberships that were not asked for")
+            found += page
+            total = answer.get("total_count") if isinstance(answer, dict) else None
+            if not page or (len(found) >= total if isinstance(total, int) else len(page) < PAGE):
+                return found
+
     # --- the rest ----------------------------------------------------------------------------------------------------
 
     async def revoke_session(self, session_id: str) -> bool:
@@ -159,7 +186,7 @@ class ClerkApi:
                 status, fields, body = await self._send(method, path, query)
                 if status == 429:
                     refused += 1
-                    self._hold(path, fields.get("Retry-After"), last=refused > self._patience.refusals)
+                    self._hold(path, fields, last=refused > self._patience.refusals)
                     continue
                 if status < 500:
                     return _read(path, status, body, missing=missing)
@@ -182,9 +209,9 @@ class ClerkApi:
                 return
             await self._sleep(self._next_at - now)
 
-    def _hold(self, path: str, after: str | None, *, last: bool) -> None:
-        """Let nobody ask before Clerk wants to hear again (RFC 9110 §10.2.3; Clerk sends seconds)."""
-        wait_s = float(after) if after is not None and after.isdecimal() and len(after) < 7 else 1.0
+    def _hold(self, path: str, fields: Mapping[str, str], *, last: bool) -> None:
+        """Let nobody ask before Clerk wants to hear again."""
+        wait_s = _wait_s(fields, now=self._clock())
         if last or wait_s > self._patience.longest_wait_s:
             raise ClerkApiDown(detail=f"{path}: status 429, and to wait {wait_s:g} s")
         self._next_at = max(self._next_at, self._now() + wait_s * (1 + self._rng() / 10))
@@ -234,6 +261,26 @@ def _read(path: str, status: int, body: bytes, *, missing: bool) -> Any:
     if found is None:  # which would read as nobody
         raise ClerkApiDown(detail=f"{path}: what came is null")
     return found
+
+
+def _wait_s(fields: Mapping[str, str], *, now: float) -> float:
+    """Read Retry-After, seconds or a date (RFC 9110 §10.2.3); a second where it says nothing one can read."""
+    after = fields.get("Retry-After", "").strip()
+    if after.isdecimal() and after.isascii() and len(after) < 7:
+        return float(after)
+    until = _date(after)
+    if until is None:
+        return 1.0
+    # By the clock that the date is of, where the answer tells its time.
+    there = _date(fields.get("Date", ""))
+    return max(0.0, until - (now if there is None else there))
+
+
+def _date(text: str) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _code(body: bytes) -> str | None:

@@ -11,8 +11,18 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
-from gateway.core.directory import Membership, Row, membership_row, organization_row, user_row
-from gateway.core.reconcile import SETTLED_MS, Place, Progress, Span, Stage, step
+from gateway.core.directory import Membership, Row, both_ends, membership_row, organization_row, user_row
+from gateway.core.reconcile import (
+    SETTLED_MS,
+    Place,
+    Progress,
+    Span,
+    Stage,
+    is_of,
+    is_tie_forgotten,
+    lacking,
+    step,
+)
 from gateway.core.verify import KeySet, parse_jwks
 from gateway.errors import ClerkApiDown, ClerkApiRefused, StoreDown, SyncRefused
 from gateway.net.clerk_api import IDS_AT_ONCE, PAGE, Object, Source
@@ -22,6 +32,7 @@ if TYPE_CHECKING:
     from gateway.store.database import Database
 
 T = TypeVar("T")
+Ends = tuple[str | None, str | None]  # an organisation and a user
 SUSPECTS: Final = 500  # looked for at once
 BELIEVED: Final = 100  # gone because a list came empty; what is buried stays so
 EVERYTHING: Final = Span(None, None)  # what a list speaks for that came empty
@@ -41,6 +52,14 @@ class Asking(Protocol):
 
     async def write(self, what: "Callable[[Database], T]") -> T:
         """Have the thread that writes do this."""
+
+
+class Answer(NamedTuple):
+    """What came of asking for what may be gone."""
+
+    found: Sequence[Object]
+    gone: Sequence[Row]
+    staying: frozenset[Ends] = frozenset()  # who is a member of what, by another membership
 
 
 class Page(NamedTuple):
@@ -69,11 +88,17 @@ class Run:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:  # fmt: skip
         self._anew, self._sleep = anew, sleep
+        self._counts: list[int] = []  # users, before their list is read and after
         self._source, self._store, self.progress = source, store, progress
         self._holder, self._now, self._on_page, self._limit, self._rest = holder, now, on_page, limit, rest
 
     async def all(self) -> Progress:
-        """Go through what is left. Raises ClerkApiDown, StoreDown, SyncRefused: what is done so far stays done."""
+        """Go through what is left. Raises ClerkApiDown, StoreDown, SyncRefused: what is done so far stays done.
+
+        A list of users that ends too early is not found out before its end: `missing` says so.
+        """
+        if self.progress.stage == "users":
+            self._counts.append(await self._source.count_users())
         while (stage := self.progress.stage) is not None:
             try:
                 await self._page(stage)
@@ -93,7 +118,9 @@ class Run:
         rows = await asyncio.to_thread(_made, stage, told.fresh, asked_at)
         worked_s = time.perf_counter() - began
         if not told.span.is_empty:
-            await self._seek_gone(stage, told.span, [each["id"] for each in page])
+            await self._seek_gone(stage, told.span, (*place.tied, *(each["id"] for each in page)))
+        if stage == "users" and told.next is None:
+            await self._see_whether_all_came(rows, asked_at=asked_at)
         began = time.perf_counter()
         await self._settle(stage, rows, [], asked_at=asked_at, place=told.next)
         await self._rest(worked_s + time.perf_counter() - began)
@@ -116,9 +143,13 @@ class Run:
             if suspects:
                 await self._sleep(max(0.0, min(settled_at + 1 - self._now(), SETTLED_MS) / 1000))
                 asked_at = self._now()
-                found, gone = await self._asked_for(stage, suspects)
+                answer, place = await self._asked_for(stage, suspects), self.progress.place
+                found = [each for each in answer.found if is_of(each, span)]
+                again = frozenset(each["id"] for each in found if is_tie_forgotten(each, place))
                 rows = await asyncio.to_thread(_made, stage, found, asked_at)
-                await self._settle(stage, rows, gone, asked_at=asked_at, place=self.progress.place)
+                await self._settle(
+                    stage, rows, answer.gone, asked_at=asked_at, place=place, again=again, staying=answer.staying
+                )
                 here.update(row.id for row in suspects)
             if len(suspects) < SUSPECTS:
                 return
@@ -129,7 +160,7 @@ class Run:
             detail = f"lists no {stage}, but many are known. Should that be so, run: gateway sync --restart"
             raise ClerkApiDown(detail=detail)
 
-    async def _asked_for(self, stage: Stage, suspects: Sequence[Row]) -> tuple[list[Object], list[Row]]:
+    async def _asked_for(self, stage: Stage, suspects: Sequence[Row]) -> Answer:
         """Tell those that Clerk has when asked by id from those it says it does not have."""
         if stage == "memberships":
             return await self._memberships([row for row in suspects if isinstance(row, Membership)])
@@ -143,7 +174,7 @@ class Run:
                 gone.append(row)
             else:
                 found[row.id] = each
-        return list(found.values()), gone
+        return Answer(list(found.values()), gone)
 
     async def _users(self, suspects: Sequence[Row]) -> list[Object]:
         ids = [row.id for row in suspects]
@@ -152,19 +183,38 @@ class Run:
             found += await self._source.users_of(ids[start : start + IDS_AT_ONCE])
         return found
 
-    async def _memberships(self, suspects: Sequence[Membership]) -> tuple[list[Object], list[Row]]:
-        found: dict[str, Object] = {}
+    async def _memberships(self, suspects: Sequence[Membership]) -> Answer:
+        given: dict[str, Object] = {}
+        without: set[str] = set()  # organisations that are gone, and with them their memberships
         for org_id in dict.fromkeys(row.org_id or "" for row in suspects):
             users = list(dict.fromkeys(row.user_id or "" for row in suspects if row.org_id == org_id))
             for start in range(0, len(users), IDS_AT_ONCE):
-                some = users[start : start + IDS_AT_ONCE]
-                members = await self._source.memberships(org_id, user_ids=some)
-                found |= {each["id"]: each for each in members or ()}  # None: the organisation is gone
-        return list(found.values()), [row for row in suspects if row.id not in found]
+                members = await self._source.memberships(org_id, user_ids=users[start : start + IDS_AT_ONCE])
+                given |= {each["id"]: each for each in members or ()}
+                without |= {org_id} if members is None else set()
+        # A filter may be heeded wrongly: nothing is buried before a list without one lacks it, too.
+        doubted = {row.user_id or "" for row in suspects if row.id not in given and row.org_id not in without}
+        for user_id in sorted(doubted):
+            given |= {each["id"]: each for each in await self._source.memberships_of(user_id)}
+        wanted = {row.id for row in suspects}
+        return Answer(
+            [each for key, each in given.items() if key in wanted],
+            [row for row in suspects if row.id not in given],
+            frozenset(both_ends(each) for key, each in given.items() if key not in wanted),
+        )
+
+    async def _see_whether_all_came(self, rows: Sequence[Row], *, asked_at: int) -> None:
+        """Compare the list of users, at whose end we are, with what Clerk counts."""
+        seen = self.progress.of("users").seen + len(rows)
+        counts = [*self._counts, await self._source.count_users()]
+        if lacking(seen, counts):  # who has just been deleted is still counted on a copy that lags behind
+            await self._sleep(SETTLED_MS / 1000)
+            counts.append(await self._source.count_users())
+        self.progress = replace(self.progress, missing=lacking(seen, counts))
 
     async def _settle(
         self, stage: Stage, rows: Sequence[Row], gone: Sequence[Row], *, asked_at: int, place: Place | None,
-        skipping: bool = False,
+        skipping: bool = False, again: frozenset[str] = frozenset(), staying: frozenset[Ends] = frozenset(),
     ) -> None:  # fmt: skip
         progress = self.progress.at(stage, place)
         if skipping:
@@ -173,14 +223,22 @@ class Run:
         if holder is None:
             outcome = await self._store.read(
                 lambda database: database.syncing.compare(
-                    stage, rows, gone, asked_at=asked_at, started_at=progress.started_at
+                    stage, rows, gone, asked_at=asked_at, started_at=progress.started_at, again=again
                 )
             )
             self.progress, changed = progress.counting(stage, outcome.tally), outcome.changed
         else:
             self.progress, changed = await self._store.write(
                 lambda database: database.syncing.settle(
-                    stage, rows, gone, asked_at=asked_at, progress=progress, holder=holder, now=now
+                    stage,
+                    rows,
+                    gone,
+                    asked_at=asked_at,
+                    progress=progress,
+                    holder=holder,
+                    now=now,
+                    again=again,
+                    staying=staying,
                 )
             )
         self._on_page(Page(self.progress, changed))
@@ -195,10 +253,12 @@ def _made(stage: Stage, objects: Sequence[Object], asked_at: int) -> list[Row]:
 
 
 async def reconciled(
-    source: Source, store: Asking, *, instance: str | None, anew: bool, now: Callable[[], int],
+    source: Source, store: Asking, *, instance: Sequence[str], anew: bool, now: Callable[[], int],
     on_page: Callable[[Page], None], limit: int = PAGE, rest: Callable[[float], Awaitable[None]] = no_rest,
 ) -> Progress:  # fmt: skip
     """Run from where the last one was broken off, or from the beginning; whoever else tries meanwhile is refused.
+
+    One that lacks users (`missing`) has not come to its end: the next one begins anew.
 
     Raises:
         SyncRefused: another run is under way, or the store is of another instance.
@@ -213,7 +273,7 @@ async def reconciled(
     try:
         done = await Run(source, store, progress, holder=holder, now=now, on_page=on_page, limit=limit, rest=rest,
                          anew=anew).all()  # fmt: skip
-        finished_at = now()
+        finished_at = None if done.missing else now()
     finally:
         alive.cancel()
         with suppress(asyncio.CancelledError):
@@ -234,8 +294,8 @@ async def _stay_alive(store: Asking, holder: str, now: Callable[[], int]) -> Non
 # --- whose users ------------------------------------------------------------------------------------------------------
 
 
-async def instance_of(keys: bytes, known: KeySource | None) -> str:
-    """Name the instance a secret key is of, by the key set it was given.
+async def instance_of(keys: bytes, known: KeySource | None) -> tuple[str, ...]:
+    """Name the instance a secret key is of, by the key set it was given: several names while Clerk changes keys.
 
     Raises:
         SyncRefused: it is not the instance whose tokens are taken: every user known would count as gone.
@@ -246,10 +306,9 @@ async def instance_of(keys: bytes, known: KeySource | None) -> str:
         raise ClerkApiDown(detail=f"/jwks: {error}") from None
     if known is not None and not any([await _is_known(theirs, kid, known) for kid in theirs.kids]):
         raise SyncRefused("clerk.secret_key is another instance's than the tokens that are taken")
-    named: str | None = min(theirs.kids, default=None)
-    if named is None:
+    if not theirs.kids:
         raise ClerkApiDown(detail="/jwks: names no instance")
-    return named
+    return tuple(sorted(theirs.kids))
 
 
 async def _is_known(theirs: KeySet, kid: str, known: KeySource) -> bool:

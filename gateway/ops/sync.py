@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -27,6 +27,10 @@ NO_KEY: Final = (
     "(Clerk Dashboard, API keys)"
 )
 NO_STORE: Final = "not synced: store.url is null, so there is no user directory. Set GATEWAY_STORE_URL, or store.url"
+NO_FILE: Final = (
+    "store.url is {}, and there is no such file, nor is one made by --dry-run. Run: gateway migrate, or gateway sync "
+    "without --dry-run"
+)
 WRONG_KEY: Final = "Clerk does not take the secret key: check clerk.secret_key (CLERK_SECRET_KEY)"
 
 T = TypeVar("T")
@@ -77,14 +81,14 @@ async def _until_told(running: Any) -> None:
 
 
 async def _sync(config: Config, report: Report, *, dry_run: bool, restart: bool) -> None:
-    from gateway.net.clerk_api import ClerkApi, open_session
+    from gateway.net.clerk_api import COMMANDS, ClerkApi, open_session
 
     assert config.backend is not None
     async with open_session() as session:
-        api = ClerkApi(config.backend.url, config.backend.secret_key, session)
+        api = ClerkApi(config.backend.url, config.backend.secret_key, session, share=COMMANDS)
         try:
             instance = await _instance(config, api, session)
-            with _Direct(config) as store:
+            with _Direct(config, dry_run=dry_run) as store:
                 await _run(api, store, report, instance=instance, dry_run=dry_run, restart=restart)
         except ClerkApiRefused as refused:
             raise _Failed(f"{WRONG_KEY} ({refused.detail})") from refused
@@ -96,16 +100,22 @@ async def _sync(config: Config, report: Report, *, dry_run: bool, restart: bool)
             raise _Failed(f"the store, {config.store}: {down.detail}") from down
 
 
+INCOMPLETE: Final = (
+    "not all users came: Clerk counts {:,} more than it listed. What came is kept; run it again, and look at what is "
+    "between here and clerk.api_url should that not help"
+)
 GO_ON: Final = ". What is done is kept: run it again within a day to go on from there"
 
 
 async def _run(
-    api: "ClerkApi", store: "_Direct", report: Report, *, instance: str, dry_run: bool, restart: bool
+    api: "ClerkApi", store: "_Direct", report: Report, *, instance: Sequence[str], dry_run: bool, restart: bool
 ) -> None:
     from gateway.net.sync import Run, reconciled
 
     report.expect(await api.count_users())
     if dry_run:
+        if not restart:
+            await store.read(lambda database: database.syncing.check_instance(instance))
         begun = Progress(_now_ms())
         done = await Run(api, store, begun, holder=None, now=_now_ms, on_page=report.page, anew=restart).all()
     else:
@@ -113,6 +123,8 @@ async def _run(
     report.end_line()
     for line in counted(done, dry_run=dry_run):
         report.write(line)
+    if done.missing:
+        raise _Failed(INCOMPLETE.format(done.missing))
 
 
 def _now_ms() -> int:
@@ -122,7 +134,7 @@ def _now_ms() -> int:
 # --- whose users ------------------------------------------------------------------------------------------------------
 
 
-async def _instance(config: Config, api: "ClerkApi", session: "aiohttp.ClientSession") -> str:
+async def _instance(config: Config, api: "ClerkApi", session: "aiohttp.ClientSession") -> tuple[str, ...]:
     """Name the instance, having seen that it is the one whose tokens are taken."""
     from gateway.net.jwks import RemoteKeys, StaticKeys
     from gateway.net.sync import instance_of
@@ -147,14 +159,20 @@ async def _instance(config: Config, api: "ClerkApi", session: "aiohttp.ClientSes
 
 
 class _Direct:
-    """The store, asked by one thread, so that what was begun is over before the next thing begins."""
+    """The store, asked by one thread, so that what was begun is over before the next thing begins.
 
-    def __init__(self, config: Config) -> None:
+    For a dry run it is neither made nor migrated.
+    """
+
+    def __init__(self, config: Config, *, dry_run: bool) -> None:
         from gateway.store.database import Database
+        from gateway.store.engine import is_missing
 
         assert config.store is not None
+        if dry_run and is_missing(config.store.url):
+            raise _Failed(NO_FILE.format(config.store))
+        self._database = Database(config.store.url, migrating=False if dry_run else None)
         self._thread = ThreadPoolExecutor(1, "store")
-        self._database = Database(config.store.url)
 
     async def read(self, what: "Callable[[Database], T]") -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, what, self._database)

@@ -54,6 +54,13 @@ def open_engine(url: str) -> Engine:
         return _postgresql(parsed) if parsed.get_backend_name() == "postgresql" else _sqlite(parsed)
 
 
+def is_missing(url: str) -> bool:
+    """Say whether the file of a SQLite URL is not there. Raises StoreDown."""
+    with told():
+        parsed = sqlalchemy.make_url(url)
+        return parsed.get_backend_name() == "sqlite" and not os.path.exists(parsed.database or "")
+
+
 @contextmanager
 def told() -> Iterator[None]:
     """Turn whatever the database's side raises into ours; what was in a statement stays out of the log."""

@@ -4,12 +4,12 @@ A page and the place behind it are one transaction, so that a run that is killed
 nothing twice. Blocking, as `database`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Table, bindparam, not_, or_, select, update
 
-from gateway.core.directory import Row, User, buried
+from gateway.core.directory import Membership, Row, User, buried
 from gateway.core.reconcile import (
     STAGES,
     Known,
@@ -23,14 +23,15 @@ from gateway.core.reconcile import (
     settled_at,
     written,
 )
-from gateway.errors import SyncRefused
+from gateway.errors import SyncRefused, SyncUnderway
 from gateway.store.directory import DirectoryTables, Transaction, erase, next_change, row_from
-from gateway.store.tables import SYNC, TABLES, inserting
+from gateway.store.tables import MEMBERSHIPS, SYNC, TABLES, inserting
 
 LEASE_MS: Final = 60_000  # without a sign of life another may take over; renewed with each page and every 15 s
 KEY: Final = "directory"
 KINDS: Final[Mapping[Stage, type[Row]]] = dict(zip(STAGES, TABLES, strict=True))
 Pairs = Sequence[tuple[Row | None, Row]]
+Ends = tuple[str | None, str | None]  # an organisation and a user
 
 
 class Outcome(NamedTuple):
@@ -50,7 +51,8 @@ class Suspects(NamedTuple):
 class SyncTables:
     """What a run asks of the store; `read` and `write` are the database's transactions.
 
-    `on_changed` is called within the transaction with what a page changed: what must follow from it is as durable.
+    `on_changed` is called within the transaction with what a page changed, but for memberships that another one
+    replaces: what must follow from it is as durable.
     """
 
     def __init__(
@@ -64,31 +66,36 @@ class SyncTables:
 
     # --- whose turn it is --------------------------------------------------------------------------------------------
 
-    def take(self, holder: str, *, instance: str | None, now: int, anew: bool) -> Progress:
+    def take(self, holder: str, *, instance: Sequence[str], now: int, anew: bool) -> Progress:
         """Begin a run, or go on with one; nobody else may while `hold` is called.
 
         Raises:
-            SyncRefused: another run is under way, or the store is of another instance, unless begun `anew`.
+            SyncUnderway: another run is under way.
+            SyncRefused: the store is of another instance, unless begun `anew`.
         """
 
         def write(connection: Connection) -> Progress:
             kept = self._row(connection, now)
             if kept["holder"] not in (None, holder) and now < kept["held_until"] <= now + LEASE_MS:
                 wait_s = (kept["held_until"] - now) // 1000 + 1
-                raise SyncRefused(f"another run is under way; should it have been killed, try again in {wait_s} s")
-            if None not in (instance, kept["instance"]) and instance != kept["instance"] and not anew:
-                raise SyncRefused(f"the users in this store are those of {kept['instance']}, not of {instance}")
+                raise SyncUnderway(f"another run is under way; should it have been killed, try again in {wait_s} s")
+            if not anew:
+                _check_instance(instance, kept["instance"])
             progress = None if anew else read_progress(kept["progress"], now=now)
             progress = progress or Progress(started_at=now)
             self._save(connection, progress, holder=holder, held_until=now + LEASE_MS,
-                       instance=instance or kept["instance"])  # fmt: skip
+                       instance=" ".join(instance) or kept["instance"])  # fmt: skip
             return progress
 
         taken: Progress = self._in_turn(write)
         return taken
 
+    def check_instance(self, instance: Sequence[str]) -> None:
+        """Check, writing nothing, that the store is of this instance. Raises SyncRefused."""
+        _check_instance(instance, self._read(lambda connection: connection.execute(select(SYNC.c.instance)).scalar()))
+
     def hold(self, holder: str, *, now: int) -> None:
-        """Say that the run is alive. Raises SyncRefused where another has taken over."""
+        """Say that the run is alive. Raises SyncUnderway where another has taken over."""
         self._in_turn(lambda connection: self._renew(connection, holder, held_until=now + LEASE_MS))
 
     def release(self, holder: str, *, finished_at: int | None) -> None:
@@ -112,7 +119,7 @@ class SyncTables:
 
     def _renew(self, connection: Connection, holder: str, **values: Any) -> None:
         if not connection.execute(_held_by(holder).values(**values)).rowcount:
-            raise SyncRefused("another run has taken over")
+            raise SyncUnderway("another run has taken over")
 
     def _in_turn(self, what: Callable[[Connection], Any]) -> Any:
         def write(connection: Connection) -> Any:
@@ -140,30 +147,39 @@ class SyncTables:
         return found
 
     def compare(
-        self, stage: Stage, rows: Sequence[Row], gone: Sequence[Row], *, asked_at: int, started_at: int
-    ) -> Outcome:
+        self, stage: Stage, rows: Sequence[Row], gone: Sequence[Row], *, asked_at: int, started_at: int,
+        again: Container[str] = (),
+    ) -> Outcome:  # fmt: skip
         """Say what `settle` would do."""
         found: Outcome = self._read(
-            lambda connection: self._judged(connection, stage, rows, gone, asked_at=asked_at, started_at=started_at)
+            lambda connection: self._judged(
+                connection, stage, rows, gone, asked_at=asked_at, started_at=started_at, again=again
+            )
         )
         return found
 
     def settle(
         self, stage: Stage, rows: Sequence[Row], gone: Sequence[Row], *, asked_at: int, progress: Progress,
-        holder: str, now: int,
+        holder: str, now: int, again: Container[str] = (), staying: Container[Ends] = (),
     ) -> tuple[Progress, Pairs]:  # fmt: skip
         """Fold in what Clerk gave and bury what is gone, and keep how far the run has come with that.
 
+        Of those that come `again` only changes are counted. Who is `staying` in an organisation, by a membership that
+        need not be known yet, loses nothing with the one that is gone.
+
         Raises:
-            SyncRefused: another run has taken over.
+            SyncUnderway: another run has taken over.
         """
 
         def write(connection: Connection) -> tuple[Progress, Pairs]:
-            outcome = self._judged(connection, stage, rows, gone, asked_at=asked_at, started_at=progress.started_at)
+            outcome = self._judged(
+                connection, stage, rows, gone, asked_at=asked_at, started_at=progress.started_at, again=again
+            )
             new = [row for _, row in outcome.changed]
             self._directory.merge_in(connection, new, now=now)
             erase(connection, {row.id for row in new if isinstance(row, User) and row.deleted})
-            self.on_changed(connection, outcome.changed, now)
+            ended = [each for each in outcome.changed if not _is_replaced(connection, each[1], staying)]
+            self.on_changed(connection, ended, now)
             counted = progress.counting(stage, outcome.tally)
             self._renew(connection, holder, progress=written(counted), held_until=now + LEASE_MS)
             return counted, outcome.changed
@@ -180,6 +196,7 @@ class SyncTables:
         *,
         asked_at: int,
         started_at: int,
+        again: Container[str],
     ) -> Outcome:
         kind = KINDS[stage]
         known = self._versions(connection, kind, [row.id for row in (*rows, *gone)])
@@ -187,9 +204,11 @@ class SyncTables:
         new: list[Row] = []
         for row in rows:
             verdict, judged = judge(known.get(row.id), row, asked_at=asked_at)
-            counts[verdict] += 1
             if verdict in ("added", "mended"):
                 new.append(judged)
+            elif row.id in again:
+                continue
+            counts[verdict] += 1
         for row in gone:
             # Looked at once more: a webhook may have spoken of it while Clerk was asked.
             if row.id in known and may_be_gone(known[row.id], asked_at=asked_at, started_at=started_at):
@@ -203,6 +222,26 @@ class SyncTables:
             return {}
         found = connection.execute(self._known[kind], {"ids": list(ids)})
         return {key: Known(version, changed_at) for key, version, changed_at in found}
+
+
+def _check_instance(names: Sequence[str], kept: str | None) -> None:
+    """Compare the names of keys: one that is still there says that others are the same instance's later ones."""
+    if names and kept and set(names).isdisjoint(kept.split(" ")):
+        raise SyncRefused(
+            f"the users in this store are those of {kept}, not of {' '.join(names)}. Should that be the same instance, "
+            "with other keys, run: gateway sync --restart"
+        )
+
+
+def _is_replaced(connection: Connection, row: Row, staying: Container[Ends]) -> bool:
+    """Say whether a membership is buried of somebody who has left and come back, and so has another one."""
+    if not isinstance(row, Membership) or not row.deleted or not row.user_id or not row.org_id:
+        return False
+    if (row.org_id, row.user_id) in staying:
+        return True
+    table = MEMBERSHIPS
+    both = (table.c.user_id == row.user_id, table.c.org_id == row.org_id, not_(table.c.deleted))
+    return connection.execute(select(table.c.id).where(*both).limit(1)).first() is not None
 
 
 def _held_by(holder: str) -> Any:

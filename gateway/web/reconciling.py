@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Final
 
 from gateway.core.reconcile import Progress, SyncPolicy
-from gateway.errors import ClerkApiDown, ClerkApiRefused, KeysUnavailable, StoreDown, SyncRefused
+from gateway.errors import ClerkApiDown, ClerkApiRefused, KeysUnavailable, StoreDown, SyncRefused, SyncUnderway
 from gateway.net.clerk_access import ClerkAccess
 from gateway.net.clerk_api import ClerkApi
 from gateway.net.jwks import KeySource
@@ -71,6 +71,9 @@ class Reconciling:
             if self._now_ms() < last + every_h * HOUR_MS * self._later:
                 return
             await self._run(api)
+        except SyncUnderway as refused:  # which does as well, unless it is broken off
+            self._not_before = self._now() + RETRY_S
+            self._on_event("sync_refused", detail=str(refused))
         except SyncRefused as refused:
             self._put_off()
             self._on_event("sync_refused", detail=str(refused))
@@ -87,8 +90,14 @@ class Reconciling:
             api, self._store, instance=instance, anew=False, now=self._now_ms, on_page=lambda page: None, limit=PAGE,
             rest=_rest,
         )  # fmt: skip
+        counts = asdict(done.total) | {"took_s": _took_s(done, self._now_ms())}
+        if done.missing:
+            self._put_off()
+            self._on_event("sync_incomplete", level="warning", missing=done.missing, **counts,
+                           retry_in_s=round(self._not_before - self._now()))  # fmt: skip
+            return
         self._failures = 0
-        self._on_event("sync_done", **asdict(done.total), took_s=_took_s(done, self._now_ms()))
+        self._on_event("sync_done", **counts)
 
     def _put_off(self) -> None:
         self._not_before = self._now() + min(RETRY_S * 2**self._failures, RETRY_MOST_S)

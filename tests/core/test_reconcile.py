@@ -10,6 +10,7 @@ from gateway.core.reconcile import (
     OVERLAP,
     RESUMED_MS,
     SETTLED_MS,
+    TIED,
     Known,
     Place,
     Progress,
@@ -17,7 +18,10 @@ from gateway.core.reconcile import (
     Step,
     Tally,
     differing,
+    is_of,
+    is_tie_forgotten,
     judge,
+    lacking,
     may_be_gone,
     read_progress,
     settled_at,
@@ -119,11 +123,11 @@ def test_by_time_the_next_page_begins_with_the_last_moment() -> None:
     told = step(Place(), page(10, 20, 30, 30), by_time=True, limit=4)
     assert ids(told) == ["u0", "u1", "u2", "u3"]
     assert told.span == Span(None, 30)
-    assert told.next == Place(after=29, since=30, edge=("u2", "u3"), longest=4)
+    assert told.next == Place(after=29, since=30, edge=("u2", "u3"), tied=("u2", "u3"), longest=4)
     again = step(told.next, page(30, 30, 40, first=2), by_time=True, limit=4)
     assert ids(again) == ["u4"]
     assert again.span == Span(30, 40)
-    assert again.next == Place(after=39, since=40, edge=("u4",), longest=4)
+    assert again.next == Place(after=39, since=40, edge=("u4",), tied=("u4",), longest=4)
     end = step(again.next, page(40, first=4), by_time=True, limit=4)
     assert end == Step((), Span(40, None), None)
 
@@ -138,12 +142,49 @@ def test_more_of_one_moment_than_a_page_takes() -> None:
     assert (same.next.after, same.next.offset) == (29, 2)
     more = step(same.next, page(30, 30, 30, 50, first=2), by_time=True, limit=4)
     assert ids(more) == ["u4", "u5"]
-    assert more.next == Place(after=49, since=50, edge=("u5",), longest=4)
+    assert more.next == Place(after=49, since=50, edge=("u5",), tied=("u5",), longest=4)
     within = step(same.next, page(30, 30, 30, 30, first=2), by_time=True, limit=4)
     assert within.span == Span(30, 30)
     assert within.span.is_empty
     assert within.next is not None
     assert (within.next.after, within.next.offset) == (29, 4)
+    # What was created then is known from page to page, so that nothing of it is taken for gone or new again.
+    assert within.next.tied == ("u0", "u1", "u2", "u3", "u4", "u5")
+    mixed = step(within.next, page(30, 30, 30, 30, first=4), by_time=True, limit=4)
+    assert ids(mixed) == ["u6", "u7"]
+    assert ids(step(within.next, [*page(30, 30), *page(30, 30, first=5)], by_time=True, limit=4)) == ["u6"]
+
+
+def test_of_one_moment_only_so_many_are_remembered() -> None:
+    many = page(*[30] * (TIED + 1))
+    told = step(Place(), many, by_time=True, limit=TIED + 1)
+    assert told.next is not None
+    assert len(told.next.tied) == TIED
+    assert is_tie_forgotten(many[-1], told.next)
+    assert not is_tie_forgotten({"id": "u", "created_at": 31}, told.next)
+    assert not is_tie_forgotten(many[-1], replace(told.next, tied=("u1",)))
+    assert not is_tie_forgotten({"id": "u"}, replace(told.next, since=None))
+
+
+def test_a_page_that_was_gone_back_to_is_not_read_twice() -> None:
+    """Deletions moved the list: what is before the end of the page before was on it, or on one before that."""
+    place = Place(offset=75, since=99, edge=("u98", "u99"), tied=("u99",), longest=4)
+    told = step(replace(place, offset=3), page(*range(96, 100), first=96), by_time=False, limit=4)
+    assert told.fresh == ()
+    assert told.next == replace(place, offset=5, edge=("u96", "u97", "u98", "u99"), first="u96")
+    on = step(replace(place, offset=3), page(97, 98, 99, 99, 100, first=97), by_time=False, limit=5)
+    assert ids(on) == ["u100", "u101"]
+
+
+@pytest.mark.parametrize(
+    ("created", "span", "belongs"),
+    [
+        (5, Span(5, 9), True), (4, Span(5, 9), False), (9, Span(5, 9), False), (8, Span(5, 9), True),
+        (4, Span(None, 9), True), (9, Span(5, None), True), (None, Span(5, 9), True), (4, Span(None, None), True),
+    ],
+)  # fmt: skip
+def test_what_was_asked_for_is_of_this_page_or_another(created: int | None, span: Span, belongs: bool) -> None:
+    assert is_of({"id": "u1", "created_at": created}, span) is belongs
 
 
 def test_at_the_beginning_of_time() -> None:
@@ -156,7 +197,12 @@ def test_counted_off_pages_overlap() -> None:
     whole = page(*range(100))
     told = step(Place(), whole, by_time=False, limit=100)
     assert told.next == Place(
-        offset=100 - OVERLAP, since=99, edge=tuple(f"u{n}" for n in range(75, 100)), first="u0", longest=100
+        offset=100 - OVERLAP,
+        since=99,
+        edge=tuple(f"u{n}" for n in range(75, 100)),
+        tied=("u99",),
+        first="u0",
+        longest=100,
     )
     again = step(told.next, page(*range(75, 130), first=75), by_time=False, limit=100)
     assert ids(again) == [f"u{n}" for n in range(100, 130)]
@@ -173,7 +219,9 @@ def test_a_page_without_what_should_come_again_is_gone_back_from(rest: list[dict
     assert told == Step((), NOTHING, replace(place, offset=25))
     assert told.next is not None
     assert step(told.next, rest, by_time=False, limit=100).next == replace(place, offset=0)
-    assert step(replace(place, offset=0), page(1, 2), by_time=False, limit=100).fresh  # from the beginning once more
+    assert step(
+        replace(place, offset=0), page(100, 101), by_time=False, limit=100
+    ).fresh  # from the beginning once more
 
 
 def test_an_empty_list_speaks_for_everything() -> None:
@@ -193,7 +241,7 @@ def test_pages_that_repeat_are_refused(size: int) -> None:
 
 def test_a_list_of_one_ends() -> None:
     told = step(Place(), page(7), by_time=False, limit=500)
-    assert told.next == Place(since=7, edge=("u0",), longest=1)
+    assert told.next == Place(since=7, edge=("u0",), tied=("u0",), longest=1)
     assert step(told.next, page(7), by_time=False, limit=500) == Step((), Span(7, None), None)
 
 
@@ -234,8 +282,27 @@ def test_counts_add_up() -> None:
     assert progress.total.seen == 8
 
 
+@pytest.mark.parametrize(
+    ("seen", "counts", "expected"),
+    [
+        pytest.param(3, [3, 3], 0, id="all"),
+        pytest.param(0, [], 0, id="never-counted"),
+        pytest.param(3, [5, 5], 2, id="short"),
+        pytest.param(3, [3, 5], 0, id="signed-up-meanwhile"),
+        pytest.param(3, [5, 3], 0, id="deleted-meanwhile"),
+        pytest.param(5, [3, 3], 0, id="deleted-after-they-were-seen"),
+        pytest.param(3, [9, 8, 4], 1, id="counted-again"),
+        pytest.param(5000, [5005, 5006], 0, id="one-in-a-thousand"),
+        pytest.param(5000, [5006, 5006], 6, id="more-than-that"),
+    ],
+)
+def test_a_list_is_compared_with_what_clerk_counts(seen: int, counts: list[int], expected: int) -> None:
+    assert lacking(seen, counts) == expected
+
+
 PROGRESS = replace(
-    Progress(1000, "organizations", Place(None, 3, 5, ("a", "b"), 7)), tallies={"users": Tally(added=4)}
+    Progress(1000, "organizations", Place(None, 3, 5, ("a", "b"), ("b",), "a", 7), missing=3),
+    tallies={"users": Tally(added=4)},
 )  # fmt: skip
 
 

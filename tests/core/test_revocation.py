@@ -92,7 +92,8 @@ def tombstone(kind: str, data: dict[str, Any]) -> Any:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        pytest.param(None, row(banned=True), of("user_1", before=LATER), id="unknown-and-banned"),
+        pytest.param(None, row(banned=True), (), id="unknown-and-banned"),
+        pytest.param(None, row(locked=True), (), id="unknown-and-locked"),
         pytest.param(None, row(), (), id="unknown"),
         pytest.param(row(), row(banned=True, updated_at=3000), of("user_1", before=LATER), id="banned-since"),
         pytest.param(row(), row(locked=True, updated_at=3000), of("user_1", before=LATER), id="locked-since"),

@@ -281,6 +281,10 @@ class FakeBackendApi:
                 return 200, {"object": "total_count", "total_count": self.population.count()}
             case "GET", ["users", key]:
                 return _one(self.population.user(key))
+            case "GET", ["users", key, "organization_memberships"]:
+                if self.population.user(key) is None:
+                    return 404, errors("resource_not_found")
+                return 200, _memberships_of(self.population, key, page)
             case "GET", ["organizations"]:
                 return 200, _paginated(self.population.organizations(**page), self.population.total("organizations"))
             case "GET", ["organizations", key]:
@@ -296,6 +300,11 @@ class FakeBackendApi:
             case "POST", ["sessions", key, "revoke"]:
                 return _one(self.population.revoke(key))
         return 404, errors("no_such_route")
+
+
+def _memberships_of(population: Population, key: str, page: dict[str, int]) -> Object:
+    every = population.memberships(None, users=[key], offset=0, limit=10**6)
+    return _paginated(every[page["offset"] :][: page["limit"]], len(every))
 
 
 async def _broken(request: web.Request) -> web.StreamResponse:

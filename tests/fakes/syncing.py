@@ -60,7 +60,7 @@ async def run(
 ) -> Progress:  # fmt: skip
     """Run it as whoever is `holder`."""
     syncing = database.syncing
-    progress = Progress(time.ms()) if dry else syncing.take(holder, instance="ins_test", now=time.ms(), anew=anew)
+    progress = Progress(time.ms()) if dry else syncing.take(holder, instance=["ins_test"], now=time.ms(), anew=anew)
     on_page: Callable[[Page], None] = (lambda page: None) if pages is None else pages.append
     async with open_session() as session:
         api = ClerkApi(clerk.url, clerk.secret_key, session, now=time.s, sleep=time.sleep, rng=lambda: 0.0)

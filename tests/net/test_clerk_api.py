@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from gateway.errors import ClerkApiDown, ClerkApiRefused
-from gateway.net.clerk_api import ClerkApi, Patience, open_session
+from gateway.net.clerk_api import COMMANDS, ClerkApi, Patience, open_session
 from tests.fakes.clerk_api import Canned, FakeBackendApi, World, errors
 
 Call = Callable[[ClerkApi], Awaitable[Any]]
@@ -90,6 +90,38 @@ async def test_organisations_and_their_members(clerk: FakeBackendApi, api: Clerk
     assert await api.memberships("org_3") is None
 
 
+async def test_the_memberships_of_one_user(clerk: FakeBackendApi, api: ClerkApi) -> None:
+    world = population(clerk)
+    world.add_user("user_1")
+    world.add_user("user_2")
+    world.add_membership("m0", user_id="user_2", org_id="org_1")
+    for number in range(1, 6):
+        world.add_membership(f"m{number}", user_id="user_1", org_id=f"org_{number}")
+    clerk.most = 2
+    assert [each["id"] for each in await api.memberships_of("user_1")] == ["m1", "m2", "m3", "m4", "m5"]
+    # Clerk documents nothing but limit and offset here.
+    assert clerk.requests[-1] == "GET /v1/users/user_1/organization_memberships?limit=500&offset=4"
+    assert await api.memberships_of("user_3") == []
+
+
+@pytest.mark.parametrize(
+    ("pages", "detail"),
+    [
+        pytest.param(['{"data": [%s], "total_count": 9}'] * 2, "its pages repeat", id="repeating"),
+        pytest.param(['{"data": [], "total_count": 9}'], "gave nothing from 0 on", id="empty"),
+        pytest.param(["[]", "null"][1:], "what came is null", id="null"),
+        pytest.param(['[{"id": "m1", "public_user_data": {"user_id": "user_2"}}]'], "not asked for", id="anothers"),
+    ],
+)
+async def test_memberships_that_are_not_believed(
+    clerk: FakeBackendApi, api: ClerkApi, pages: list[str], detail: str
+) -> None:
+    clerk.canned += [Canned(200, page.replace("%s", '{"id": "m1"}').encode()) for page in pages]
+    with pytest.raises(ClerkApiDown) as refused:
+        await api.memberships_of("user_1")
+    assert detail in str(refused.value.detail)
+
+
 async def test_a_session_is_revoked(clerk: FakeBackendApi, api: ClerkApi) -> None:
     population(clerk).sessions["sess_1"] = {"id": "sess_1", "status": "active"}
     assert await api.revoke_session("sess_1")
@@ -119,13 +151,19 @@ async def test_what_is_no_id_is_not_asked_for(clerk: FakeBackendApi, api: ClerkA
     assert clerk.requests == []
 
 
-@pytest.mark.parametrize(("key", "apart_s"), [("sk_live_abcdefgh", 1 / 80), ("sk_test_abcdefgh", 1 / 8)])
+@pytest.mark.parametrize(
+    ("key", "share", "apart_s"),
+    [
+        ("sk_live_abcdefgh", {}, 1 / 20), ("sk_test_abcdefgh", {}, 1 / 2),
+        ("sk_live_abcdefgh", {"share": COMMANDS}, 1 / 60), ("sk_test_abcdefgh", {"share": COMMANDS}, 1 / 6),
+    ],
+)  # fmt: skip
 async def test_a_fifth_of_what_clerk_allows_is_left_to_others(
-    clerk: FakeBackendApi, time: Time, key: str, apart_s: float
+    clerk: FakeBackendApi, time: Time, key: str, share: dict[str, float], apart_s: float
 ) -> None:
     clerk.secret_key = key
     async with open_session() as session:
-        api = make(clerk, session, time, key=key)
+        api = ClerkApi(clerk.url, key, session, now=time.now, sleep=time.sleep, **share)
         await asyncio.gather(*(api.count_users() for _ in range(5)))
     assert time.seconds == pytest.approx(4 * apart_s)
 
@@ -137,7 +175,32 @@ async def test_a_retry_after_is_waited_out_by_everybody(clerk: FakeBackendApi, a
     assert len(clerk.requests) == 2
 
 
-@pytest.mark.parametrize("after", ["later", "1.5", "-3", ""])
+NOON, MINUTE_PAST = "Wed, 25 Nov 2026 12:00:00 GMT", "Wed, 25 Nov 2026 12:01:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("fields", "waited_s"),
+    [
+        pytest.param({"Date": NOON, "Retry-After": MINUTE_PAST}, 60, id="by-the-clock-it-is-of"),
+        pytest.param({"Date": "", "Retry-After": MINUTE_PAST}, 50, id="by-ours"),
+        pytest.param({"Date": MINUTE_PAST, "Retry-After": NOON}, 0.05, id="past"),  # the pace alone
+    ],
+)
+async def test_a_retry_after_may_be_a_date(
+    clerk: FakeBackendApi, time: Time, fields: dict[str, str], waited_s: float
+) -> None:
+    """RFC 9110 §10.2.3."""
+    clerk.canned += [Canned(429, b"", fields)]
+    async with open_session() as session:
+        api = ClerkApi(
+            clerk.url, clerk.secret_key, session, now=time.now, sleep=time.sleep, clock=lambda: 1_795_608_010.0,
+            rng=lambda: 0.0,
+        )  # fmt: skip
+        assert await api.count_users() == 0
+    assert time.seconds == pytest.approx(waited_s)
+
+
+@pytest.mark.parametrize("after", ["later", "1.5", "-3", "", "Wed, 99 Nov 2026 12:00:00 GMT"])
 async def test_a_retry_after_that_is_none_is_a_second(
     clerk: FakeBackendApi, api: ClerkApi, time: Time, after: str
 ) -> None:

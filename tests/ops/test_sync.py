@@ -3,8 +3,10 @@
 import asyncio
 import os
 import signal
+import sqlite3
 import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +192,47 @@ async def test_nobody_at_clerks_address(clerk: FakeBackendApi, tmp_path: Path) -
     code, lines = await synced("-c", path)
     assert code == 1
     assert "/jwks: status 404, no_such_route" in lines[0]
+
+
+async def test_a_dry_run_makes_no_store_and_changes_none(clerk: FakeBackendApi, tmp_path: Path) -> None:
+    path, store = file(tmp_path, clerk), tmp_path / "gateway.db"
+    code, lines = await synced("-c", path, "--dry-run")
+    assert (code, lines) == (1, [
+        f"not synced: store.url is sqlite:///{store}, and there is no such file, nor is one made by --dry-run. Run: "
+        "gateway migrate, or gateway sync without --dry-run"
+    ])  # fmt: skip
+    assert not store.exists()
+    store.touch()
+    code, lines = await synced("-c", path, "--dry-run")
+    assert code == 1
+    assert "its schema has version 0" in lines[0]
+    assert "run `gateway migrate`" in lines[0]
+    with closing(sqlite3.connect(store)) as connection:
+        assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+
+
+async def test_a_dry_run_sees_whose_store_it_is(clerk: FakeBackendApi, tmp_path: Path) -> None:
+    path = file(tmp_path, clerk)
+    database = Database(f"sqlite:///{tmp_path / 'gateway.db'}")
+    database.syncing.take("me", instance=["ins_other"], now=DAY_AGO_MS, anew=False)
+    database.close()
+    for more in ([], ["--dry-run"]):
+        code, lines = await synced("-c", path, *more)
+        assert code == 1
+        assert lines[0].startswith("not synced: the users in this store are those of ins_other, not of ")
+    code, lines = await synced("-c", path, "--dry-run", "--restart")
+    assert (code, lines[-1]) == (0, "nothing was written; it would be: added 5, mended 0, gone 0, same 0")
+
+
+async def test_a_list_that_ends_too_early_is_told(clerk: FakeBackendApi, tmp_path: Path) -> None:
+    clerk.population.count = lambda: 1200  # type: ignore[method-assign]
+    code, lines = await synced("-c", file(tmp_path, clerk))
+    assert code == 1
+    assert lines[-2:] == [
+        "added 5, mended 0, gone 0, same 0",
+        "not synced: not all users came: Clerk counts 1,197 more than it listed. What came is kept; run it again, and "
+        "look at what is between here and clerk.api_url should that not help",
+    ]
 
 
 async def test_a_store_that_cannot_be_opened(clerk: FakeBackendApi, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from gateway.core.directory import Row, User, membership_row, organization_row, user_row
+from gateway.core.directory import Row, User, buried, membership_row, organization_row, user_row
 from gateway.core.reconcile import RESUMED_MS, Place, Progress, Span, Tally
 from gateway.errors import SyncRefused
 from gateway.store.base import Arrival
@@ -24,7 +24,7 @@ def made(key: str = "user_1", *, at: int = NOW, **members: Any) -> Row:
 
 
 def taken(
-    database: Database, holder: str = "me", *, instance: str | None = "ins_1", now: int = NOW, anew: bool = False
+    database: Database, holder: str = "me", *, instance: Sequence[str] = ("ins_1",), now: int = NOW, anew: bool = False
 ) -> Progress:
     return database.syncing.take(holder, instance=instance, now=now, anew=anew)
 
@@ -98,14 +98,30 @@ def test_a_run_that_is_done_is_not_gone_on_with(database: Database) -> None:
 
 
 def test_the_users_of_two_instances_are_kept_apart(database: Database) -> None:
-    taken(database, instance=None)
-    taken(database, instance="ins_1")
-    taken(database, instance=None)
+    taken(database, instance=())
+    taken(database, instance=["ins_1"])
+    taken(database, instance=())
     with pytest.raises(SyncRefused, match="the users in this store are those of ins_1, not of ins_2"):
-        taken(database, instance="ins_2")
-    taken(database, instance="ins_2", anew=True)
+        taken(database, instance=["ins_2"])
+    taken(database, instance=["ins_2"], anew=True)
     with pytest.raises(SyncRefused):
-        taken(database, instance="ins_1")
+        taken(database, instance=["ins_1"])
+
+
+def test_an_instance_that_changes_its_keys_stays_the_same(database: Database) -> None:
+    for names in (["ins_1"], ["ins_1", "ins_2"], ["ins_2"], ["ins_2", "ins_3"], ["ins_3"]):
+        database.syncing.check_instance(names)
+        taken(database, instance=names)
+    for refused in (lambda: database.syncing.check_instance(["ins_1"]), lambda: taken(database, instance=["ins_1"])):
+        with pytest.raises(
+            SyncRefused, match=r"those of ins_3, not of ins_1. Should that be .* gateway sync --restart"
+        ):
+            refused()
+    database.syncing.check_instance([])
+
+
+def test_a_store_of_nobodys_is_anybodys(database: Database) -> None:
+    database.syncing.check_instance(["ins_1"])
 
 
 def test_when_the_last_one_was(database: Database) -> None:
@@ -181,7 +197,7 @@ def test_what_follows_from_a_change_is_in_its_transaction(database: Database) ->
     with pytest.raises(LookupError):
         settled(database, [made()])
     assert database.directory.user("user_1") is None
-    taken(database, instance="ins_1")
+    taken(database, instance=["ins_1"])
 
 
 def test_organisations_and_memberships(database: Database) -> None:
@@ -199,6 +215,47 @@ def test_organisations_and_memberships(database: Database) -> None:
     progress, _ = database.syncing.settle("memberships", [], suspects, progress=progress, **given)
     assert database.directory.members("org_1", after="", limit=9) == ()
     assert progress.of("memberships") == Tally(added=1, gone=1)
+
+
+def place(key: str, **members: Any) -> Row:
+    made = membership_row(membership(key, **members), at=LONG_AGO)
+    assert made is not None
+    return made
+
+
+def buried_member(database: Database, others: Sequence[Row] = (), *, staying: Any = ()) -> int:
+    """Bury the membership of user_1 in org_1, others being known; count who is refused for it."""
+    taken(database)
+    left = place("orgmem_1", user_id="user_1", org_id="org_1")
+    database.directory.merge([left, *others], now=LONG_AGO)
+    progress, _ = database.syncing.settle("memberships", [], [left], asked_at=NOW, progress=Progress(NOW), holder="me",
+                                          now=NOW, staying=staying)  # fmt: skip
+    assert progress.of("memberships") == Tally(gone=1)
+    return len(database.revocations.since(0))
+
+
+@pytest.mark.parametrize(
+    ("user_id", "org_id", "gone", "refused"),
+    [("user_1", "org_1", False, 0), ("user_2", "org_1", False, 1), ("user_1", "org_2", False, 1),
+     ("user_1", "org_1", True, 1)],
+)  # fmt: skip
+def test_who_has_another_membership_is_not_refused(
+    database: Database, user_id: str, org_id: str, gone: bool, refused: int
+) -> None:
+    other = place("orgmem_2", user_id=user_id, org_id=org_id)
+    assert buried_member(database, [buried(other, at=LONG_AGO) if gone else other]) == refused
+
+
+@pytest.mark.parametrize(("ends", "refused"), [(("org_1", "user_1"), 0), (("org_2", "user_1"), 1)])
+def test_who_is_said_to_stay_is_not_refused(database: Database, ends: tuple[str, str], refused: int) -> None:
+    assert buried_member(database, staying={ends}) == refused
+
+
+def test_what_comes_again_is_counted_only_if_it_changed(database: Database) -> None:
+    taken(database)
+    settled(database, [made("user_1")])
+    progress, _ = settled(database, [made("user_1"), made("user_2")], again=frozenset({"user_1", "user_2"}))
+    assert progress.of("users") == Tally(added=1)
 
 
 def suspected(database: Database, span: Span, *present: str, limit: int = 100) -> list[str]:

@@ -1,6 +1,7 @@
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +131,39 @@ async def test_two_gateways_do_not_run_at_once(clerk: FakeBackendApi, tmp_path: 
             first = asyncio.create_task(look(one, after_h=12))
             await listing.reached.wait()
             await look(other, after_h=12)
+            for _ in range(5):  # each is told of, none is a failure: it looks again as soon as after the first
+                give_sign_of_life(tmp_path, at=other.clock.seconds + RETRY_S + 1)
+                await look(other, after_h=(RETRY_S + 1) / HOUR)
+            assert len(await told(other, "sync_refused")) == 6
             listing.held.set()
             await first
-            assert len(await told(other, "sync_refused")) == 1
+            assert not await told(other, "sync_failed")
         assert len(await told(one, "sync_done")) == 1
+
+
+def give_sign_of_life(folder: Path, *, at: float) -> None:
+    """As the one who runs would at that time, which its own clock has not come to."""
+    (store,) = folder.glob("*.db")
+    with closing(sqlite3.connect(store)) as connection, connection:
+        connection.execute("UPDATE gateway_sync SET held_until = ?", (int(at * 1000) + 30_000,))
+
+
+async def test_a_list_that_ends_too_early_is_told_and_tried_again(clerk: FakeBackendApi, tmp_path: Path) -> None:
+    clerk.population.count = lambda: 7  # type: ignore[method-assign]
+    async with running(clerk, tmp_path, **EVERY) as gateway:
+        gateway_sync = "gateway.net.sync.SETTLED_MS"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(gateway_sync, 1)
+            await look(gateway)
+            await look(gateway, after_h=12)
+        (short,) = await told(gateway, "sync_incomplete")
+        assert (short["level"], short["missing"], short["added"], short["retry_in_s"]) == ("warning", 6, 1, RETRY_S)
+        assert not await told(gateway, "sync_done")
+        clerk.population.count = lambda: 1  # type: ignore[method-assign]
+        await look(gateway, after_h=(RETRY_S - 1) / HOUR)
+        assert not await told(gateway, "sync_done")
+        await look(gateway, after_h=2 / HOUR)
+        assert (await told(gateway, "sync_done"))[0]["same"] == 1
 
 
 class Stopping:
