@@ -51,7 +51,10 @@ def open_engine(url: str) -> Engine:
     """
     with told():
         parsed = sqlalchemy.make_url(url)
-        return _postgresql(parsed) if parsed.get_backend_name() == "postgresql" else _sqlite(parsed)
+        make = {"postgresql": _postgresql, "sqlite": _sqlite}.get(parsed.get_backend_name())
+        if make is None:
+            raise StoreDown(detail="neither SQLite nor PostgreSQL")
+        return make(parsed)
 
 
 def is_missing(url: str) -> bool:
