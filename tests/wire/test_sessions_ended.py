@@ -142,6 +142,8 @@ async def test_with_the_store_down_it_is_refused_all_the_same(tmp_path: Path) ->
 
 async def test_once_it_is_void_nothing_of_it_is_left(running: Running) -> None:
     memory, inbox = running.app._records.revocations, running.app.inbox
+    inbox._ticks = running.clock  # days that pass, not a clock that is wrong
+    inbox._looked_at = running.clock(), running.clock()
     await inbox.look()
     await tell(running, "session.ended", ENDED)
     await tell(running, "user.deleted", gone("user_1"))
