@@ -14,7 +14,7 @@ from tests.fakes.gateway import read_answer, settings
 from tests.test_cli import command, until
 from tests.web.test_webhooks import SECRET, signed
 
-KILLS = int(os.environ.get("KILLS", "10"))
+KILLS = int(os.environ.get("KILLS", "5"))
 SENDERS = 16
 NUMBERS = count(1)
 

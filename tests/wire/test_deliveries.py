@@ -25,7 +25,7 @@ from tests.web.test_webhooks import SECRET, send, signed
 
 __all__ = ["postgres", "url"]
 
-KILLS = int(os.environ.get("KILLS", "5"))
+KILLS = int(os.environ.get("KILLS", "3"))
 
 
 @asynccontextmanager
