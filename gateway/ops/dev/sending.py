@@ -2,8 +2,6 @@
 
 import base64
 import binascii
-import hashlib
-import hmac
 import json
 import os
 import secrets
@@ -12,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import aiohttp
+
+from gateway.core.delivery import sign
 
 PREFIX = "whsec_"
 TIMEOUT_S = 15.0  # as long as Svix waits
@@ -77,10 +77,8 @@ def key_of(secret: str) -> bytes:
 def signed_headers(message: Message, secret: str, manner: Manner, *, now: float) -> dict[str, str]:
     """Give the fields that sign a message at `now` (Unix seconds), as Svix writes them. Raises ValueError."""
     key = secrets.token_bytes(24) if manner.bad_signature else key_of(secret)
-    timestamp = str(int(now) - manner.old_s)
-    signed = b"%b.%b.%b" % (message.id.encode(), timestamp.encode(), message.body)
-    signature = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
-    return {"svix-id": message.id, "svix-timestamp": timestamp, "svix-signature": f"v1,{signature}"}
+    fields = sign(key, message.id, message.body, now=int(now) - manner.old_s)
+    return {name: value for name, value in fields if name.startswith("svix-")}
 
 
 async def send(session: aiohttp.ClientSession, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
