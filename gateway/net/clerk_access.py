@@ -5,7 +5,8 @@ from collections.abc import Callable
 import aiohttp
 
 from gateway.core.model import BackendAddress
-from gateway.net.clerk_api import ClerkApi, open_session
+from gateway.net.clerk_api import ClerkApi
+from gateway.net.clerk_client import open_session
 
 
 class ClerkAccess:
