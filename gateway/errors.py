@@ -5,9 +5,9 @@
     ├── MissingCredential 401     ├── BodyTooLarge 413          ├── BadUpstreamResponse 502
     ├── InvalidToken 401          ├── ExpectationFailed 417     ├── KeysUnavailable 503
     ├── Forbidden 403             ├── RateLimited 429           ├── NoHealthyEndpoint 503
-    ├── NoRoute, NotFound 404     ├── HeadersTooLarge 431       ├── StoreDown 503
-    └── MethodNotAllowed 405      ├── InternalError 500         │   └── StoreSlow
-                                  ├── UpstreamTimeout 504       ├── WebhooksNotConfigured 503
+    │   └── StepUpNeeded          ├── HeadersTooLarge 431       ├── StoreDown 503
+    ├── NoRoute, NotFound 404     ├── InternalError 500         │   └── StoreSlow
+    └── MethodNotAllowed 405      ├── UpstreamTimeout 504       ├── WebhooksNotConfigured 503
                                   └── ClerkApiDown 503          ├── Overloaded 503
                                       └── ClerkApiRefused       └── Draining 503
 
@@ -55,6 +55,14 @@ class Forbidden(GatewayError):
     """Verified, but the route asks for more."""
 
     status, code, title = 403, "forbidden", "Forbidden"
+
+
+class StepUpNeeded(Forbidden):
+    """The user proved who they are too long ago for this; `level` says which factor is asked for, in Clerk's words."""
+
+    def __init__(self, level: str, *, after_min: int) -> None:
+        super().__init__("max_age")
+        self.level, self.after_min = level, after_min
 
 
 class NoRoute(GatewayError):

@@ -60,7 +60,7 @@ async def handle(deps: Deps, client: Visitor, inbound: Inbound) -> None:
         identified = client.identified = await identify(deps, inbound, route)  # 401, 503
     else:
         identified = await _identify_and_count(deps, deps.rates, client, inbound, route)  # 429 too
-    authorise(identified.principal if identified else None, route.require)  # 403
+    authorise(identified.principal if identified else None, route.require, deps.now)  # 403
     outbound = build_outbound(inbound, route, identified, ids)
     return await forward(deps.upstreams[route.upstream.name], client, outbound)  # 413, 502, 504
 

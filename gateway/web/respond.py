@@ -4,7 +4,7 @@ from typing import Final
 
 import orjson
 
-from gateway.errors import GatewayError, MethodNotAllowed, RateLimited
+from gateway.errors import GatewayError, MethodNotAllowed, RateLimited, StepUpNeeded
 from gateway.net.exchange import Answer
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -73,7 +73,18 @@ def problem(error: GatewayError, request_id: bytes, **more: object) -> bytes:
     fields |= {"status": error.status, "code": error.code}
     if error.reason:
         fields["reason"] = error.reason
+    if isinstance(error, StepUpNeeded):
+        fields["clerk_error"] = _reverification(error)
     return orjson.dumps({**fields, "request_id": request_id.decode("latin-1"), **more})
+
+
+def _reverification(error: StepUpNeeded) -> dict[str, object]:
+    """Say what Clerk's `useReverification` looks for, so that a page asks its user to prove again who they are.
+
+    It is what `reverificationError()` of @clerk/shared makes; the hook reads it from the body, whatever the type.
+    """
+    asked = {"level": error.level, "afterMinutes": error.after_min}
+    return {"type": "forbidden", "reason": "reverification-error", "metadata": {"reverification": asked}}
 
 
 def refusal_fields(error: GatewayError) -> list[bytes]:

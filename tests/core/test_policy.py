@@ -12,15 +12,20 @@ from gateway.core.policy import (
     admit,
     authorise,
     claim_at,
+    factor_ages,
     with_org_prefix,
     with_scopes,
 )
-from gateway.errors import Forbidden, InvalidToken, MissingCredential
+from gateway.errors import Forbidden, InvalidToken, MissingCredential, StepUpNeeded
 
 
 def principal(**facts: Any) -> Principal:
     known: dict[str, Any] = {"claims": {}, "audience": frozenset(), "issued_at": 0, "expires_at": 60}
     return Principal(**({"subject": "user_1", "token_type": "session"} | known | facts))
+
+
+def MINTED() -> float:  # noqa: N802  when the tokens of these tests were
+    return 0.0
 
 
 ADMIN = principal(
@@ -149,7 +154,7 @@ REFUSALS = [
 @pytest.mark.parametrize(("who", "requirement", "reason"), REFUSALS)
 def test_authorise_refuses(who, requirement, reason):
     with pytest.raises(Forbidden) as refused:
-        authorise(who, requirement)
+        authorise(who, requirement, MINTED)
     assert refused.value.reason == reason
 
 
@@ -185,25 +190,59 @@ def test_authorise_refuses(who, requirement, reason):
     ],
 )
 def test_authorise_takes(who, requirement):
-    authorise(who, requirement)
+    authorise(who, requirement, MINTED)
+
+
+@pytest.mark.parametrize(
+    ("ages", "first", "second", "level", "after_min"),
+    [
+        pytest.param((10, 0), 10, None, "first_factor", 10, id="first-asked"),
+        pytest.param((10, 0), 10, 5, "first_factor", 10, id="first-stale"),
+        pytest.param((0, 5), 10, 5, "second_factor", 5, id="second-stale"),
+        pytest.param((0, -1), 10, 5, "second_factor", 5, id="no-second"),
+        pytest.param((99, 5), None, 5, "second_factor", 5, id="second-asked"),
+        pytest.param((10, -1), 10, 5, "multi_factor", 5, id="both-stale"),
+        pytest.param(None, 10, 60, "multi_factor", 10, id="no-fva"),
+    ],
+)
+def test_a_stale_factor_says_what_has_to_be_proved_again(ages, first, second, level, after_min):
+    asked = Requirement(max_age_first_min=first, max_age_second_min=second)
+    with pytest.raises(StepUpNeeded) as refused:
+        authorise(principal(factor_age=ages), asked, MINTED)
+    assert (refused.value.level, refused.value.after_min) == (level, after_min)
+
+
+def test_a_factor_ages_after_the_token_was_minted():
+    asked, who = Requirement(max_age_first_min=10), principal(factor_age=(9, -1))
+    authorise(who, asked, lambda: 59.9)
+    with pytest.raises(StepUpNeeded):
+        authorise(who, asked, lambda: 60.0)
+
+
+@pytest.mark.parametrize(
+    ("said", "now", "ages"),
+    [((3, 4), 0, (3, 4)), ((3, -1), 120, (5, -1)), ((-1, 0), 3600, (-1, 60)), ((3, 4), -90, (3, 4)), (None, 60, (-1, -1))],
+)
+def test_factor_ages(said, now, ages):
+    assert factor_ages(principal(factor_age=said), now) == ages
 
 
 @pytest.mark.parametrize("requirement", [case.values[1] for case in REFUSALS if case.values[2] != "impersonation"])
 def test_anonymous_cannot_hold_a_requirement(requirement):
     assert not requirement.is_empty
     with pytest.raises(MissingCredential):
-        authorise(None, requirement)
+        authorise(None, requirement, MINTED)
 
 
 def test_anonymous_passes_where_nothing_is_required():
     assert Requirement().is_empty
-    authorise(None, Requirement())
+    authorise(None, Requirement(), MINTED)
 
 
 def test_anonymous_passes_where_only_impersonation_is_refused():
     requirement = Requirement(allow_impersonation=False)
     assert not requirement.is_empty
-    authorise(None, requirement)
+    authorise(None, requirement, MINTED)
 
 
 @pytest.mark.parametrize(
