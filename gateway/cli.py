@@ -132,6 +132,32 @@ def check(path: str | None, *, strict: bool, as_json: bool) -> None:
     sys.exit(judge(path, os.environ, strict=strict, as_json=as_json, write=click.echo))
 
 
+@main.command()
+@config_option
+@click.argument("method")
+@click.argument("target", metavar="PATH")
+@click.option("--token", metavar="T", help="Sent as Authorization: Bearer T; - reads it from standard input.")
+@click.option("--origin", metavar="O", help="Sent as Origin, as a browser does: https://app.example.com")
+@click.option("--header", "headers", metavar="H", multiple=True, help="'Name: value'; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def explain(path: str | None, method: str, target: str, token: str | None, origin: str | None,
+            headers: tuple[str, ...], *, as_json: bool) -> None:  # fmt: skip
+    """Say what would become of a request: its route, each check, what would be sent on or why not. Sends nothing.
+
+    PATH may have a query, or be a whole URL. Tokens, cookies and keys are masked in what is written.
+    """
+    from gateway.ops.explain import explain as tell
+    from gateway.ops.explain.request import Asked
+
+    if token == "-":  # noqa: S105
+        token = sys.stdin.read().strip()
+    try:
+        asked = Asked(method.upper(), target, token, origin, headers)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    sys.exit(tell(path, os.environ, asked, as_json=as_json, write=click.echo))
+
+
 @main.command(name="reload")
 @config_option
 def reload_running(path: str | None) -> None:

@@ -185,6 +185,7 @@ class RemoteKeys:
         self._schedule = KeySchedule(self._policy)
         self._keys: KeySet | None = None
         self._generation = 0
+        self.date: str | None = None  # what the last answer said it was (RFC 9110 §6.6.1), for `gateway explain`
         self._had_first = asyncio.Event()
         self._fetching: asyncio.Task[bool] | None = None
         self._refresher: asyncio.Task[None] | None = None
@@ -308,6 +309,7 @@ class RemoteKeys:
             timeout=aiohttp.ClientTimeout(total=self._policy.total_s, sock_connect=self._policy.connect_s),
         )
         async with asked as answer:
+            self.date = answer.headers.get("Date")
             if answer.status != 200:
                 raise ValueError(f"status {answer.status}")
             body = bytearray()

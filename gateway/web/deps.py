@@ -1,22 +1,25 @@
 """What the stages need, built once by `web/app.py` and handed down."""
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from gateway.core.cors import CorsPolicy
 from gateway.core.forwarding import Network
-from gateway.core.headers import FieldRules
+from gateway.core.headers import FieldRules, Outbound
 from gateway.core.identity import IdentityPolicy
 from gateway.core.model import Identified, Principal
 from gateway.core.revocation import fits
 from gateway.core.routing import RouteTable
+from gateway.net.exchange import Client
 from gateway.net.upstreams import Balancer
 from gateway.web.issuers import Issuers
 from gateway.web.people import People
 from gateway.web.rates import Rates
 
 T = TypeVar("T")
+# What becomes of a request that has passed: `net.exchange.forward`; `gateway explain` only looks at it.
+Forward = Callable[[Balancer, Client, Outbound], Awaitable[None]]
 
 
 class Events(Protocol):
@@ -125,6 +128,7 @@ class Deps:
     revoked: Revoked
     people: People | None  # None: there is no directory
     upstreams: Mapping[str, Balancer]  # by name
+    forward: Forward
     rates: Rates | None  # None: nothing is limited
     own_paths: Container[str]
     trusted_proxies: tuple[Network, ...]

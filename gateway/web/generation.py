@@ -16,10 +16,10 @@ from gateway.config import Config, Finding, IssuerConfig
 from gateway.core.headers import FieldRules
 from gateway.core.routing import RouteTable
 from gateway.errors import ConfigError
+from gateway.net.exchange import forward
 from gateway.net.jwks import KeySource, RemoteKeys, StaticKeys
 from gateway.net.upstreams import Upstreams
-from gateway.telemetry import Log
-from gateway.web.deps import Deps, Revoked, VerifiedTokens
+from gateway.web.deps import Deps, Events, Revoked, VerifiedTokens
 from gateway.web.issuers import Issuer, Issuers
 from gateway.web.local import PATHS
 from gateway.web.people import People
@@ -67,7 +67,7 @@ class Generations:
     """Makes them one after the other, and holds what outlives each."""
 
     def __init__(
-        self, upstreams: Upstreams, buckets: Buckets, log: Log, *, revoked: Revoked, now: Callable[[], float],
+        self, upstreams: Upstreams, buckets: Buckets, log: Events, *, revoked: Revoked, now: Callable[[], float],
         monotonic: Callable[[], float], first_keys_s: float,
     ) -> None:  # fmt: skip
         self._upstreams, self._buckets, self._log, self._revoked = upstreams, buckets, log, revoked
@@ -175,6 +175,7 @@ class Generations:
             revoked=self._revoked,
             people=people if config.needs_store else None,
             upstreams=self._upstreams.adopt({route.upstream for route in config.routes}),
+            forward=forward,
             rates=rates_of(config.rates, config.routes, self._buckets),
             own_paths=PATHS.union(config.webhooks.paths),
             trusted_proxies=config.trusted_proxies,

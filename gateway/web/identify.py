@@ -65,7 +65,7 @@ async def identify(deps: Deps, inbound: Inbound, route: Route) -> Identified | N
         if route.auth == "optional":
             return None  # cookies that do not amount to signed-in are nobody's (CONTRACT §4)
         raise InvalidToken(cookie_reason(refused.reason or "", found)) from refused
-    _check_origin(inbound, route, issuers.named(identified.principal.issuer))
+    check_origin(inbound, route, issuers.named(identified.principal.issuer))
     return identified
 
 
@@ -81,7 +81,8 @@ async def identify_token(deps: Deps, raw: bytes, route: Route) -> Identified:
     return identified
 
 
-def _check_origin(inbound: Inbound, route: Route, issuer: Issuer) -> None:
+def check_origin(inbound: Inbound, route: Route, issuer: Issuer) -> None:
+    """Check that a cookie came from a page that may act for its user. Raises Forbidden."""
     cors, peer, forwarded = route.cors, inbound.header.peer, inbound.header.forwarding
     assert forwarded is not None
     # Behind a proxy nobody vouches for, http here says nothing about the browser's side.

@@ -11,7 +11,7 @@ from gateway.core.model import Identified, Inbound
 from gateway.core.policy import authorise
 from gateway.core.routing import CanonicalPath, Route, canonical_path, require_consent
 from gateway.errors import GatewayError, Overloaded
-from gateway.net.exchange import Client, forward
+from gateway.net.exchange import Client
 from gateway.web.deps import Deps
 from gateway.web.identify import identify
 from gateway.web.rates import Rates
@@ -62,7 +62,7 @@ async def handle(deps: Deps, client: Visitor, inbound: Inbound) -> None:
         identified = await _identify_and_count(deps, deps.rates, client, inbound, route)  # 429 too
     authorise(identified.principal if identified else None, route.require, deps.now)  # 403
     outbound = build_outbound(inbound, route, identified, ids)
-    return await forward(deps.upstreams[route.upstream.name], client, outbound)  # 413, 502, 504
+    return await deps.forward(deps.upstreams[route.upstream.name], client, outbound)  # 413, 502, 504
 
 
 def _answered_preflight(deps: Deps, client: Visitor, inbound: Inbound, path: CanonicalPath) -> bool:

@@ -123,7 +123,8 @@ class _NobodyWaits:
     def body_came(self) -> None: ...
 
 
-NO_UPLOAD = Upload(EMPTY_PAYLOAD, _NobodyWaits(), length=None, chunked=False)
+NOBODY_WAITS = _NobodyWaits()
+NO_UPLOAD = Upload(EMPTY_PAYLOAD, NOBODY_WAITS, length=None, chunked=False)
 
 
 def upload_of(inbound: Inbound, message: RawRequestMessage, payload: StreamReader, patience: Patience) -> Upload:

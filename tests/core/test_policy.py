@@ -221,7 +221,13 @@ def test_a_factor_ages_after_the_token_was_minted():
 
 @pytest.mark.parametrize(
     ("said", "now", "ages"),
-    [((3, 4), 0, (3, 4)), ((3, -1), 120, (5, -1)), ((-1, 0), 3600, (-1, 60)), ((3, 4), -90, (3, 4)), (None, 60, (-1, -1))],
+    [
+        ((3, 4), 0, (3, 4)),
+        ((3, -1), 120, (5, -1)),
+        ((-1, 0), 3600, (-1, 60)),
+        ((3, 4), -90, (3, 4)),
+        (None, 60, (-1, -1)),
+    ],
 )
 def test_factor_ages(said, now, ages):
     assert factor_ages(principal(factor_age=said), now) == ages
