@@ -28,7 +28,7 @@ async def command(
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway", *args, cwd=cwd,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": root, **(environ or {})},
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
         yield process
@@ -38,10 +38,12 @@ async def command(
         await process.communicate()
 
 
-async def finished(*args: str, environ: Mapping[str, str] | None = None, cwd: Path) -> tuple[int | None, str, str]:
-    """Run to the end; give exit code, output and errors."""
+async def finished(
+    *args: str, environ: Mapping[str, str] | None = None, cwd: Path, typed: str = ""
+) -> tuple[int | None, str, str]:
+    """Run to the end, with this on standard input; give exit code, output and errors."""
     async with command(*args, environ=environ, cwd=cwd) as process, asyncio.timeout(PATIENCE_S):
-        out, err = await process.communicate()
+        out, err = await process.communicate(typed.encode())
     return process.returncode, out.decode(), err.decode()
 
 
@@ -218,3 +220,20 @@ async def test_dev_commands_say_what_is_missing(tmp_path: Path, args: tuple[str,
 async def test_dev_says_why_it_does_not_start(tmp_path: Path) -> None:
     code, _, err = await finished("dev", "--port", "0", "--keep", "/dev/null/x", cwd=tmp_path)
     assert (code, "--keep" in err) == (1, True)
+
+
+async def test_explain_reads_a_token_from_standard_input_and_never_writes_it(tmp_path: Path) -> None:
+    (tmp_path / "gateway.yaml").write_text(yaml.safe_dump(settings(3000)))
+    token = CLERK.session_token(time.time())
+    args = ("explain", "-c", "gateway.yaml", "get", "/x", "--token", "-")
+    code, out, err = await finished(*args, cwd=tmp_path, typed=f"{token}\n")
+    assert (code, err) == (0, "")
+    assert "\n  X-User-Id: user_1\n" in out
+    assert not [part for part in token.split(".") if part[:20] in out]
+
+
+async def test_explain_refuses_what_no_client_could_send(tmp_path: Path) -> None:
+    code, _, err = await finished("explain", "GET", "/x", "--header", "Bearer secret-token", cwd=tmp_path)
+    assert code == 2
+    assert '--header "Bearer": write NAME: VALUE' in err
+    assert "secret" not in err

@@ -134,10 +134,10 @@ async def _verified(
         raise InvalidToken("jwk-kid-mismatch")
     claims = verify_token(token, key, issuer.tokens, now=now)
     principal = principal_from(claims, token)._replace(issuer=issuer.name)
-    _check_revoked(deps, principal)  # who is not let in is not written down either
+    check_revoked(deps, principal)  # who is not let in is not written down either
     is_known = deps.people is None or await deps.people.meet(principal)
     # From here on nothing waits: what is learnt of the user makes verdicts forgotten, this one too once it is there.
-    _check_revoked(deps, principal)
+    check_revoked(deps, principal)
     identified = _identified(deps, principal, is_known=is_known)
     # Keys that changed while this one waited verify the next request again.
     if generation == issuers.keys.generation:
@@ -148,7 +148,7 @@ async def _verified(
     return identified
 
 
-def _check_revoked(deps: Deps, principal: Principal) -> None:
+def check_revoked(deps: Deps, principal: Principal) -> None:
     """Check that nothing has ended what a token was issued for. Raises InvalidToken: not to be remembered."""
     user = deps.people.get(principal.user_id) if deps.people is not None else None
     if deps.revoked.is_revoked(principal) or is_barred(user):

@@ -39,8 +39,9 @@ class People:
 
     def __init__(
         self, directory: Directory, *, now: Callable[[], float], changed: Callable[[str], None],
-        source: Callable[[str], Source | None] = lambda _issuer: None,
+        source: Callable[[str], Source | None] = lambda _issuer: None, wait_s: float = WAIT_S,
     ) -> None:  # fmt: skip
+        self._wait_s = wait_s
         self._directory, self._now, self._changed, self._source = directory, now, changed, source
         self._known: OrderedDict[str, tuple[User, int]] = OrderedDict()  # with its size; the last asked for is last
         self._bytes = 0
@@ -79,7 +80,9 @@ class People:
                 return False
             asking = asyncio.get_running_loop().create_task(self._ask(user_id, principal))
             self._asking[user_id] = asking
-        await asyncio.wait((asking,), timeout=WAIT_S)  # which goes on alone, and whose failure is not the request's
+        await asyncio.wait(
+            (asking,), timeout=self._wait_s
+        )  # which goes on alone, and whose failure is not the request's
         return user_id in self._known
 
     async def _ask(self, user_id: str, principal: Principal) -> None:

@@ -14,6 +14,7 @@ from gateway.core.routing import (
     RouteTable,
     canonical_path,
     host_name,
+    mismatch,
     require_consent,
     rewrite_target,
 )
@@ -336,6 +337,23 @@ def test_odd_path_does_not_go_on_to_a_route_that_consents():
 def test_odd_path_without_route_is_a_bad_request(path, method):
     with pytest.raises(BadRequest):
         matched([route("/a;b", methods=frozenset({"GET"}), allow_encoded=frozenset({";"}))], path, method=method)
+
+
+@pytest.mark.parametrize(
+    ("path", "host", "method", "why"),
+    [
+        ("/a/x", b"a.example.com", "GET", ""),
+        ("/a", b"A.example.com:81", "HEAD", ""),
+        ("/b", b"a.example.com", "GET", "path"),
+        ("/b", b"example.com", "POST", "path"),
+        ("/a/x", b"example.com", "POST", "host"),
+        ("/a/x", b"a.example.com", "POST", "method"),
+    ],
+)
+def test_mismatch_says_what_keeps_a_route_from_being_taken(path, host, method, why):
+    taken = route("/a/*", host="*.example.com", methods=frozenset({"GET"}))
+    assert mismatch(taken, host, canonical_path(path), method) == why
+    assert (RouteTable([taken]).find(host, canonical_path(path), method) is taken) is (why == "")
 
 
 def test_find_gives_none_where_match_refuses():

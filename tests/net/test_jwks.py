@@ -3,6 +3,7 @@ import gzip
 import json
 import ssl
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -214,6 +215,16 @@ async def test_request_asks_for_plain_json(bench):
     await bench.have_first()
     assert bench.issuer.last_headers["Accept-Encoding"] == "identity"
     assert bench.issuer.last_headers["Accept"] == "application/json"
+
+
+async def test_what_the_issuer_says_of_the_time_is_kept_whatever_its_answer(bench):
+    assert bench.keys.date is None
+    for status, date in ((200, "Wed, 25 Nov 2026 20:00:00 GMT"), (500, "Wed, 25 Nov 2026 20:00:01 GMT")):
+        bench.issuer.status, bench.issuer.headers = status, {"Date": date}
+        with suppress(KeysUnavailable):
+            await bench.keys.fetch_for(CLERK.kid if status == 200 else "another")
+        assert bench.keys.date == date
+        bench.clock.advance(60)
 
 
 async def test_token_without_kid_has_no_key_even_in_a_set_of_one(bench):

@@ -7,12 +7,14 @@ import pytest
 
 from gateway.errors import (
     BadRequest,
+    Forbidden,
     GatewayError,
     InvalidToken,
     KeysUnavailable,
     MethodNotAllowed,
     MissingCredential,
     RateLimited,
+    StepUpNeeded,
 )
 from gateway.web import respond
 
@@ -92,6 +94,20 @@ def test_what_a_status_asks_for_is_there() -> None:
     assert b"".join(respond.refusal_fields(limited)) == (
         b"\r\nRetry-After: 7\r\nRateLimit-Limit: 100\r\nRateLimit-Remaining: 2\r\nRateLimit-Reset: 60"
     )
+
+
+def test_step_up_says_in_clerks_form_what_to_prove_again() -> None:
+    data = respond.refusal(StepUpNeeded("second_factor", after_min=5), request_id=b"r", cors=b"", connection=b"")
+    head, _, body = data.partition(b"\r\n\r\n")
+    told = json.loads(body)
+    assert head.startswith(b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/problem+json")
+    assert (told["code"], told["reason"], told["type"]) == ("forbidden", "max_age", "about:blank")
+    assert told["clerk_error"] == {
+        "type": "forbidden",
+        "reason": "reverification-error",
+        "metadata": {"reverification": {"level": "second_factor", "afterMinutes": 5}},
+    }
+    assert b"clerk_error" not in respond.problem(Forbidden("role"), b"r")
 
 
 def test_details_are_for_the_log_alone() -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from gateway.config import Config, load
 from gateway.errors import ConfigError
 from gateway.ops.explain.request import Asked
-from gateway.ops.explain.run import Told, carry, stages
+from gateway.ops.explain.run import carry, stage
 from gateway.ops.explain.story import Story, tell
 from gateway.ops.explain.written import as_json as written_json
 from gateway.ops.explain.written import as_lines
@@ -36,6 +36,5 @@ def explain(
 
 async def story_of(asked: Asked, config: Config, *, now: Callable[[], float] = time.time) -> Story:
     """Carry a request as far as it gets, and tell of it. `now` in Unix seconds."""
-    told = Told(now)
-    async with stages(config, told, now=now) as deps:
-        return tell(await carry(asked, config, deps, told))
+    async with stage(config, now=now) as given:
+        return tell(await carry(asked, config, given))

@@ -81,15 +81,21 @@ def onward_steps(course: Course, identified: Identified | None, route: Route) ->
     if identified is not None and not route.upstream.identity:
         yield note("identity", f"upstream {route.upstream.name} is told nothing of who is calling (identity: false)")
     elif identified is not None:
-        for name in unusable_headers(identified.principal.claims, identity):
+        people = course.deps.people
+        user = people.get(identified.principal.user_id) if people is not None and identity.enrich else None
+        for name in unusable_headers(identified.principal.claims, identity, user):
             yield note("identity", f"{name} is left out: its claim is an object")
         if identity.enrich:
-            yield note(
-                "identity", "what the token lacks a running gateway fills from the user directory; not read here"
-            )
+            yield note("identity", _enriched(course, known=user is not None))
     limits = [*_limits(course.config.rates), *(f"{limit} of the route" for limit in _limits(route.rates))]
     if limits:
         yield note("rate limits", f"{listed(limits)}: counted by the running gateway alone")
+
+
+def _enriched(course: Course, *, known: bool) -> str:
+    if course.records.words:
+        return f"what the token lacks is not filled from the user directory: {course.records.words}"
+    return "what the token lacks is filled from the user directory" if known else "the user directory has no such user"
 
 
 def _limits(policy: object) -> Iterator[str]:

@@ -12,8 +12,8 @@ from gateway.core.policy import Admission, Requirement, admit, authorise, claim_
 from gateway.core.routing import Route
 from gateway.core.session import check_cookie
 from gateway.ops.explain.run import Course
-from gateway.ops.explain.step import Step, judged, listed, refusal_of
-from gateway.web.identify import check_origin
+from gateway.ops.explain.step import Step, judged, listed, note, refusal_of
+from gateway.web.identify import check_origin, check_revoked
 
 KEYS = {
     "roles": "role", "permissions": "permission", "plans": "plan", "features": "feature", "scopes": "scope",
@@ -31,14 +31,19 @@ def admission_steps(principal: Principal, route: Route) -> Iterator[Step]:
 
 
 def _admissions(principal: Principal, asked: Admission) -> dict[str, str]:
+    """Say what is asked and what there is, of each key that asks something."""
     said = {"token_types": principal.token_type, "audience": listed(sorted(principal.audience)),
-            "issuer": principal.issuer, "allow_pending": "pending" if principal.pending else "active"}  # fmt: skip
+            "issuer": principal.issuer}  # fmt: skip
     usual = Admission()
     names = [each.name for each in fields(Admission) if getattr(asked, each.name) != getattr(usual, each.name)]
-    names = ["token_types", *(name for name in names if name != "token_types")]
-    if principal.pending and "allow_pending" not in names:
-        names.append("allow_pending")
-    return {name: _compared(said.get(name, "see the token"), getattr(asked, name)) for name in names}
+    told = {
+        name: _compared(said.get(name, "see the token"), getattr(asked, name))
+        for name in dict.fromkeys(("token_types", *names)) if name != "allow_pending"
+    }  # fmt: skip
+    if principal.pending or asked.allow_pending:
+        standing = "pending" if principal.pending else "active"
+        told["allow_pending"] = f"the session is {standing}; allow_pending: {str(asked.allow_pending).lower()}"
+    return told
 
 
 def cookie_steps(course: Course, inbound: Inbound, route: Route, found: Credential, known: Principal) -> Iterator[Step]:
@@ -51,6 +56,16 @@ def cookie_steps(course: Course, inbound: Inbound, route: Route, found: Credenti
     seen = inbound.header.seen
     origin = seen["origin"].decode("latin-1") if "origin" in seen else "no Origin"
     yield judged("origin", refused, f"{inbound.method} with a cookie, from {origin}")
+
+
+def revocation_step(course: Course, principal: Principal) -> Step:
+    """Tell whether what the token was issued for has ended."""
+    if course.records.words:
+        return note("revocation", f"not looked at: {course.records.words}")
+    refused = refusal_of(partial(check_revoked, course.deps, principal))
+    return judged(
+        "revocation", refused, "by the store's directory and what has ended; sooner known to a running gateway"
+    )
 
 
 def requirement_steps(course: Course, principal: Principal | None, route: Route) -> Iterator[Step]:
@@ -102,5 +117,5 @@ def _compared(said: object, wanted: object) -> str:
     if isinstance(wanted, frozenset):
         asked = listed(sorted(wanted)) if len(wanted) < 2 else f"one of {listed(sorted(wanted))}"
     else:
-        asked = "any" if wanted is True else str(wanted).lower() if isinstance(wanted, bool) else str(wanted)
+        asked = "any" if wanted is True else str(wanted)
     return f"{said or 'none'}, asked: {asked}"

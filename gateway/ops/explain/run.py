@@ -1,7 +1,7 @@
 """A request through the gateway's own stages, up to where it would be sent on; there it ends.
 
-The stages, the keys and the configuration are those of a running gateway. What is missing is what only that one knows:
-counts of rates, and which endpoints are up.
+The stages, the keys, the store and the configuration are those of a running gateway. What is missing is what only that
+one knows: how much of a rate is spent, and which endpoints are up.
 """
 
 import random
@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from gateway.config import Config
 from gateway.core.headers import Outbound
@@ -19,6 +19,7 @@ from gateway.errors import GatewayError, InternalError
 from gateway.net.exchange import Answer, Client
 from gateway.net.upstreams import Balancer, Upstreams
 from gateway.net.wire import Wire
+from gateway.ops.explain.records import Records, open_records
 from gateway.ops.explain.request import Asked, Received, receive
 from gateway.web.deps import Deps
 from gateway.web.generation import Generations
@@ -53,13 +54,6 @@ class _NoUpstreams:
 
     def adopt(self, upstreams: Iterable[Upstream]) -> Mapping[str, Balancer]:
         return {upstream.name: cast("Balancer", None) for upstream in upstreams}
-
-
-class _NothingRevoked:
-    """What a running gateway knows to be revoked is not known here."""
-
-    def is_revoked(self, _principal: object) -> bool:
-        return False
 
 
 class Witness:
@@ -115,19 +109,33 @@ async def _only_look(_balancer: Balancer, client: Client, outbound: Outbound) ->
     cast("Witness", client).outbound = outbound
 
 
+class Stage(NamedTuple):
+    """What a request is carried through, what was logged on the way, and what is known of users."""
+
+    deps: Deps
+    told: Told
+    records: Records
+
+
 @asynccontextmanager
-async def stages(config: Config, told: Told, *, now: Callable[[], float]) -> AsyncIterator[Deps]:
+async def stage(config: Config, *, now: Callable[[], float]) -> AsyncIterator[Stage]:
     """Give what the stages need, as a gateway that has just started has it, with its keys fetched."""
+    told = Told(now)
+    records = await open_records(config, now=now, on_event=told.event)
     generations = Generations(
-        cast("Upstreams", _NoUpstreams()), MemoryBuckets(time.monotonic), told, revoked=_NothingRevoked(), now=now,
+        cast("Upstreams", _NoUpstreams()), MemoryBuckets(time.monotonic), told, revoked=records.revoked, now=now,
         monotonic=time.monotonic, first_keys_s=FIRST_KEYS_S,
     )  # fmt: skip
     try:
-        generation = await generations.first(config, None)
+        generation = await generations.first(config, records.people)
         bits = random.Random().getrandbits(192)  # noqa: S311  no secret
-        yield replace(generation.deps, forward=_only_look, random_bits=lambda count: bits % 2**count)
+        deps = replace(generation.deps, forward=_only_look, random_bits=lambda count: bits % 2**count)
+        yield Stage(deps, told, records)
     finally:
         await generations.close()
+        if records.people is not None:
+            await records.people.close()
+        records.close()
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,7 @@ class Course:
     config: Config
     deps: Deps
     told: Told
+    records: Records
     now: float  # Unix seconds
     witness: Witness
     received: Received | None  # None: it could not be read
@@ -149,11 +158,11 @@ class Course:
         return None if self.received is None else self.received.inbound
 
 
-async def carry(asked: Asked, config: Config, deps: Deps, told: Told) -> Course:
+async def carry(asked: Asked, config: Config, given: Stage) -> Course:
     """Carry a request as far as it gets."""
     witness, received, error = Witness(), None, None
-    now = deps.now()
-    deps = replace(deps, now=lambda: now)  # the story is told of the same moment
+    now = given.deps.now()
+    deps = replace(given.deps, now=lambda: now)  # the story is told of the same moment
     try:
         received = receive(asked, config, deps.fields)
         witness.upload = upload_of(received.inbound, received.message, received.payload, NOBODY_WAITS)
@@ -162,4 +171,4 @@ async def carry(asked: Asked, config: Config, deps: Deps, told: Told) -> Course:
         error = refused
     except Exception as fault:  # as `web.connection` answers whatever is wrong
         error = InternalError(detail=type(fault).__name__)
-    return Course(asked, config, deps, told, now, witness, received, error)
+    return Course(asked, config, deps, given.told, given.records, now, witness, received, error)

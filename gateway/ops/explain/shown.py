@@ -10,7 +10,11 @@ SECRET: Final = re.compile(
 )
 # Fields whose value is a secret whatever it looks like.
 SECRET_FIELD: Final = re.compile(r"authorization|cookie|secret|password|api-?key|(?:auth|access|csrf)-?token", re.I)
-COOKIE: Final = re.compile(r"([^=;\s]+)=([^;]*)")
+# The same in a query.
+SECRET_PARAMETER: Final = re.compile(
+    r"(?<=[?&;])([\w.%-]*(?:token|secret|password|adminkey|api_?key|session|jwt|nonce|signature)[\w.%-]*=)[^&;\s]+",
+    re.I,
+)
 
 
 def masked(secret: str) -> str:
@@ -24,7 +28,7 @@ def masked_field(name: str, value: str) -> str:
     """Give a header field's value without what is secret in it."""
     low = name.lower()
     if low in ("cookie", "set-cookie"):
-        return COOKIE.sub(r"\1=…", value) if "=" in value else "…"
+        return "; ".join(f"{each.partition('=')[0]}=…" if "=" in each else "…" for each in value.split("; "))
     if SECRET_FIELD.search(low):
         scheme, blank, secret = value.partition(" ")
         return f"{scheme} {masked(secret)}" if blank else masked(value)
@@ -36,6 +40,7 @@ def without_secrets(text: str, *known: str) -> str:
     for secret in known:
         if len(secret) > SHOWN:
             text = text.replace(secret, f"{secret[:SHOWN] if len(secret) > 2 * SHOWN else ''}…")
+    text = SECRET_PARAMETER.sub(r"\1…", text)
     return SECRET.sub(lambda found: f"{found[0][:SHOWN]}…", text)
 
 

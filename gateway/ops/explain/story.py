@@ -11,7 +11,7 @@ from gateway.ops.explain.credential import credential_steps, found_credential
 from gateway.ops.explain.matching import matching_steps
 from gateway.ops.explain.onward import Onward, onward_of, onward_steps
 from gateway.ops.explain.remedy import remedy
-from gateway.ops.explain.rules import admission_steps, cookie_steps, requirement_steps
+from gateway.ops.explain.rules import admission_steps, cookie_steps, requirement_steps, revocation_step
 from gateway.ops.explain.run import Course
 from gateway.ops.explain.step import BAD, Step, judged, note
 from gateway.ops.explain.token import principal_of, token_steps
@@ -92,7 +92,7 @@ def _who(course: Course, inbound: Inbound, route: Route) -> Iterator[Step]:
             yield from admission_steps(principal, route)
             if found.source == "cookie":
                 yield from cookie_steps(course, inbound, route, found, principal)
-            yield note("revocation", "what has been revoked is known to the running gateway alone, so not looked at")
+            yield revocation_step(course, principal)
         if known is None and route.auth == "optional" and found.source == "cookie":
             yield note("credential", "cookies that do not amount to signed in are nobody's: anonymous here")
             principal = None

@@ -3,12 +3,15 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gateway.config import Config
+import yaml
+
+from gateway.config import Config, load_text
 from gateway.ops.explain.command import story_of
 from gateway.ops.explain.request import Asked, head_of
 from gateway.ops.explain.story import Story
-from tests.fakes.gateway import Answer, Running
+from tests.fakes.gateway import Answer, Running, settings
 
+NOW = 1_795_000_000.0
 HOST = "Host: gw.example.com"
 
 
@@ -33,3 +36,18 @@ async def both(running: Running, method: str, target: str, **more: Any) -> Both:
     config = config_of(running)
     story = await story_of(asked, config, now=running.clock)
     return Both(story, await running.raw(head_of(asked, config), is_head=method == "HEAD"))
+
+
+def explained(story: Story, stage: str) -> list[tuple[str, str]]:
+    """Give the outcomes and texts of a stage's steps."""
+    return [(step.outcome, step.text) for step in story.steps if step.stage == stage]
+
+
+def loaded(**overrides: Any) -> Config:
+    """Load a configuration of these settings."""
+    return load_text(yaml.safe_dump(settings(3000, **overrides)), {}, name="test.yaml")
+
+
+async def story(*, asked: Asked | None = None, now: float = NOW, **overrides: Any) -> Story:
+    """Explain a request (GET /x) by a configuration of these settings, at `now`; nothing runs."""
+    return await story_of(asked or Asked("GET", "/x"), loaded(**overrides), now=lambda: now)

@@ -1,5 +1,7 @@
 """Explain and a running gateway say the same of the same bytes, and the first check that fails is the one that counts."""
 
+import json
+import re
 from collections.abc import AsyncIterator, Callable
 from email.utils import formatdate
 from typing import Any
@@ -10,6 +12,7 @@ from gateway.config.clerk import cookie_suffix
 from gateway.ops.explain import run
 from gateway.ops.explain.step import BAD, NOTE
 from gateway.ops.explain.story import Story
+from gateway.ops.explain.written import as_json, as_lines
 from tests.fakes.clerk import M2M, FakeClerk, FakeIssuer
 from tests.fakes.gateway import APP, CLERK, Running, gateway
 from tests.fakes.upstream import Echo, ScriptedUpstream
@@ -221,6 +224,7 @@ async def test_explain_says_what_the_gateway_does(name: str, running: Running, e
     method, target, more = asked(CASES[name], running)
     found = await both(running, method, target, **more)
     _check_checks(found.story)
+    _check_masked(found.story, more)
     story, answer, verdict = found.story, found.answer, found.story.verdict
     assert bool(verdict.remedy) is (verdict.code is not None)
     if story.onward is not None:
@@ -256,6 +260,17 @@ def _check_checks(story: Story) -> None:
         return  # a bad cookie on a route that takes anonymous clients: it fails, and does not decide
     assert bool(failed) is (reason is not None), story.steps
     assert reason is None or reason.partition("-refresh-")[0].removeprefix("session-") in failed[0].text
+
+
+def _check_masked(story: Story, more: dict[str, Any]) -> None:
+    """No token, whole or in parts that would do, and no value of a cookie is written."""
+    text = "\n".join([*as_lines(story), as_json(story)])
+    secrets = [more.get("token", ""), *(line.partition(": ")[2] for line in more["headers"])]
+    parts = {part for secret in secrets for part in re.split(r"[.;=, ]", secret) if len(part) > 30}
+    assert not [part for part in parts if part in text]
+    assert "dark" not in text
+    assert "dXNlcjpwYXNz" not in text
+    json.loads(as_json(story))
 
 
 async def test_keys_that_cannot_be_had_are_told(echo: Echo) -> None:
