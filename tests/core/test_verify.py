@@ -338,7 +338,7 @@ def test_audience_is_checked_where_the_token_has_one(aud, good):
     ({"aud": "x", "azp": "x", "iss": "x", "exp": 1}, "token-verification-failed"),
     ({"azp": "x", "iss": "x", "exp": 1}, "token-invalid-authorized-parties"),
     ({"iss": "x", "exp": 1}, "token-invalid-issuer"),
-    ({"exp": 1, "nbf": "x", "iat": NOW + 60}, "token-expired"),
+    ({"exp": 1, "nbf": NOW + 60, "iat": NOW + 60}, "token-expired"),
     ({"nbf": NOW + 60, "iat": NOW + 60}, "token-not-active-yet"),
     ({"iat": NOW + 60}, "token-iat-in-the-future"),
 ], ids=["sub", "aud", "azp", "iss", "exp", "nbf", "iat"])  # fmt: skip

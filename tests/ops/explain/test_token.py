@@ -1,8 +1,10 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gateway.core.verify import TokenPolicy
+from gateway.core.verify import TokenPolicy, check_claims
 from gateway.ops.explain.request import Asked
-from gateway.ops.explain.step import BAD, GOOD, NOTE
+from gateway.ops.explain.step import BAD, GOOD, NOTE, refusal_of
 from gateway.ops.explain.token import claim_steps, moment
 from tests.fakes.clerk import FakeClerk
 from tests.fakes.gateway import APP, CLERK
@@ -87,3 +89,25 @@ def test_a_claim_that_may_be_missing_says_so():
     assert told["azp"] == f"not said; accepted: {APP}, or none"
     assert told["aud"] == "x; accepted: api (token-verification-failed: aud)"
     assert told["sub"].startswith("not said (token-verification-failed: sub missing")
+
+
+@pytest.mark.parametrize(
+    "payload", [b"[1]", b"nonsense", b"\xff", b"[" * 100_000], ids=["list", "text", "bytes", "deep"]
+)
+async def test_what_cannot_be_read_says_nothing(payload):
+    told = await of(CLERK.sign(b'{"alg": "RS256", "kid": "ins_test"}', payload))
+    assert told.verdict.reason == "token-invalid"
+    assert explained(told, "sub")[0][1].startswith("not said")
+
+
+ODD = (None, "", "x", 0, -1, True, 1.5, NOW, NOW + 60, NOW - 60, 2**60, [], ["x"], {}, CLERK.issuer, APP)
+
+
+@given(st.dictionaries(st.sampled_from(["sub", "aud", "azp", "iss", "exp", "nbf", "iat"]), st.sampled_from(ODD)))
+def test_claims_judged_one_by_one_are_good_where_all_are_good_together(changes):
+    policy = TokenPolicy(POLICY.issuers, POLICY.authorized_parties, audience=frozenset({"x"}))
+    claims = CLERK.session_claims(NOW) | changes
+    together = refusal_of(lambda: check_claims(claims, policy, now=NOW))
+    failed = [step for step in claim_steps(claims, policy, NOW, signed=True) if step.outcome == BAD]
+    assert bool(failed) is (together is not None)
+    assert together is None or any(str(together.reason) in step.text for step in failed)
