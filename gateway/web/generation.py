@@ -11,6 +11,7 @@ from weakref import WeakSet
 import aiohttp
 
 from gateway.config import Config, Finding
+from gateway.core.frontend_api import ClerkFields, FrontendApiProxies
 from gateway.core.headers import FieldRules
 from gateway.core.routing import RouteTable
 from gateway.errors import ConfigError
@@ -143,6 +144,7 @@ class Generations:
         issuer = config.issuer
         assert (issuer is None) == (keys is None)
         self._verdicts.add(verified)
+        taken = (*config.routes, *(proxy.route for proxy in config.proxies))
         return Deps(
             routes=RouteTable(config.routes),
             # Always another object: by it a connection sees that what it remembers of its last request is void.
@@ -153,9 +155,10 @@ class Generations:
             verified=verified,
             revoked=self._revoked,
             people=people if config.needs_store else None,
-            upstreams=self._upstreams.adopt({route.upstream for route in config.routes}),
-            rates=rates_of(config.rates, config.routes, self._buckets),
+            upstreams=self._upstreams.adopt({route.upstream for route in taken}),
+            rates=rates_of(config.rates, taken, self._buckets),
             own_paths=PATHS.union(config.webhooks.paths),
+            proxies=_proxies(config),
             trusted_proxies=config.trusted_proxies,
             log=self._log,
             now=self._now,
@@ -176,6 +179,12 @@ def _judges_alike(old: Config, new: Config) -> bool:
     if one is None or other is None:
         return False
     return one.token_policy == other.token_policy and old.identity == new.identity
+
+
+def _proxies(config: Config) -> FrontendApiProxies | None:
+    identity = config.identity
+    fields = ClerkFields(identity.prefix, identity.reserved_names)
+    return FrontendApiProxies(config.proxies, fields) if config.proxies else None
 
 
 def _fixed(old: Config, new: Config) -> Iterator[Finding]:
