@@ -60,17 +60,22 @@ def _build(instance: Instance, report: Report, *, place: Place) -> FrontendApiPo
     path = report.tried((*at, "proxy_path"), _read_path, clerk.proxy_path) if clerk.proxy_path else None
     url = report.tried((*at, "proxy_url"), _read_proxy_url, clerk.proxy_url) if clerk.proxy_url else None
     api = report.tried((*at, "frontend_api_url"), _read_api, clerk.frontend_api_url)
-    if url is None and path is not None and place.public_url is not None:
-        url = place.public_url + path
+    if not clerk.proxy_url and path is not None and not report.is_broken(PUBLIC_URL):
+        url = _default_url(path, (*at, "proxy_path"), report, public_url=place.public_url)
     if url is None:
-        if path is not None and not report.is_broken((*at, "proxy_url"), PUBLIC_URL):
-            remedy = f"Write proxy_url: https://api.example.com{path}, or the gateway's public_url"
-            report.error((*at, "proxy_path"), "needs a public URL: Clerk has to be told where the proxy is", remedy)
         return None
     if path is None or api is None or clerk.secret_key is None:
         return FrontendApiPolicy(url)
     route = _route(f"{name}:frontend-api", path, api, body_bytes=place.body_bytes)
     return FrontendApiPolicy(url, FrontendApiProxy(url, route, clerk.secret_key.get_secret_value()))
+
+
+def _default_url(path: str, at: Path, report: Report, *, public_url: str | None) -> str | None:
+    if public_url is not None:
+        return report.tried(PUBLIC_URL, _read_proxy_url, public_url + path)
+    remedy = f"Write proxy_url: https://api.example.com{path} beside it, or the gateway's public_url"
+    report.error(at, "needs a public URL: Clerk has to be told where the proxy is", remedy)
+    return None
 
 
 def _read_path(value: str) -> str:
@@ -136,10 +141,15 @@ def review_proxies(
     """Refuse proxies in each other's way or over another of the gateway's `own` addresses; warn of routes below."""
     places = {instance.name: instance.at for instance in instances}
     patterns: list[PathPattern] = []
+    urls: set[str] = set()
     for issuer in issuers:
-        if issuer.frontend_api is None or issuer.frontend_api.proxy is None:
+        policy, at = issuer.frontend_api, places[issuer.name]
+        if policy is not None and policy.proxy_url in urls:
+            report.error((*at, "proxy_url"), "is another instance's too", "Each has its own: tokens are told by it")
+        urls |= {policy.proxy_url} if policy is not None else set()
+        if policy is None or policy.proxy is None:
             continue
-        path, pattern = (*places[issuer.name], "proxy_path"), issuer.frontend_api.proxy.route.pattern
+        path, pattern = (*at, "proxy_path"), policy.proxy.route.pattern
         for address in filter(pattern.matches, own):
             report.error(path, f"{address} is another of the gateway's own addresses", f"Use {EXAMPLE}")
         for other in patterns:

@@ -5,8 +5,8 @@ from typing import Protocol
 
 from gateway.core.convex import check_request
 from gateway.core.cors import answer_fields, is_preflight, preflight_fields
-from gateway.core.frontend_api import FrontendApiProxy
 from gateway.core.forwarding import forwarding, trace
+from gateway.core.frontend_api import FrontendApiProxy
 from gateway.core.headers import build_outbound
 from gateway.core.model import Identified, Inbound
 from gateway.core.policy import authorise

@@ -127,7 +127,9 @@ def test_everything_at_and_below_its_path_is_a_proxys(path: str, found: bool) ->
         pytest.param(b"/__clerk", b"/", id="bare"),
         pytest.param(b"/__clerk/", b"/", id="slash"),
         pytest.param(b"/__clerk?a=1", b"/?a=1", id="bare-query"),
-        pytest.param(b"/__clerk/v1/client?_method=PATCH&x=%2F..%2f", b"/v1/client?_method=PATCH&x=%2F..%2f", id="query"),
+        pytest.param(
+            b"/__clerk/v1/client?_method=PATCH&x=%2F..%2f", b"/v1/client?_method=PATCH&x=%2F..%2f", id="query"
+        ),
         pytest.param(b"/%5f_clerk/%7e@x?", b"/%7e@x?", id="received-bytes"),
         pytest.param(b"/__clerk/@evil.example", b"/@evil.example", id="user-information"),
         pytest.param(b"/__clerk/http://evil.example", b"/http://evil.example", id="url"),

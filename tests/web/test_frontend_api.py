@@ -41,6 +41,7 @@ class Fapi(Echo):
             for piece in self.answers:
                 writer.write(piece)
                 await writer.drain()
+        return None
 
 
 @pytest.fixture
@@ -49,7 +50,9 @@ def fapi() -> Fapi:
 
 
 @asynccontextmanager
-async def behind(fapi: Any, api: Any = None, *, instance: dict[str, Any] | None = None, **more: Any) -> AsyncIterator[Running]:
+async def behind(
+    fapi: Any, api: Any = None, *, instance: dict[str, Any] | None = None, **more: Any
+) -> AsyncIterator[Running]:
     async with ScriptedUpstream(fapi) as there, ScriptedUpstream(api or Echo()) as upstream:
         block = clerk(there.port, **(instance or {}))
         async with gateway(upstream.port, clerk=block, **more) as running:
@@ -136,7 +139,9 @@ async def test_a_request_like_the_last_one_goes_the_same_way(fapi: Fapi) -> None
     async with behind(fapi) as running:
         reader, writer = await running.connect()
         for number in range(3):
-            writer.write(b"GET /__clerk/v1/%d HTTP/1.1\r\nHost: a\r\nCookie: __client=c\r\nX-User-Id: 1\r\n\r\n" % number)
+            writer.write(
+                b"GET /__clerk/v1/%d HTTP/1.1\r\nHost: a\r\nCookie: __client=c\r\nX-User-Id: 1\r\n\r\n" % number
+            )
             await read_answer(reader)
         writer.close()
     assert [line_of(each) for each in fapi.requests] == ["GET /v1/0", "GET /v1/1", "GET /v1/2"]
@@ -240,7 +245,9 @@ async def test_an_answer_passes_as_clerk_gave_it(fapi: Fapi) -> None:
         b"X-Hop: 1\r\nKeep-Alive: timeout=5\r\n"
     )  # fmt: skip
     body = gzip.compress(b'{"response": null}')
-    head = b"HTTP/1.1 422 Unprocessable\r\n" + fields + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+    head = (
+        b"HTTP/1.1 422 Unprocessable\r\n" + fields + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
+    )
     answer = await answered(fapi, head + body, lines=(f"Origin: {APP}", "Accept-Encoding: gzip"))
     assert (answer.status, answer.body) == (422, body)
     assert fapi.last.value("Accept-Encoding") == "gzip"
@@ -280,11 +287,11 @@ async def test_redirects_to_clerk_lead_through_the_gateway(fapi: Fapi, status: i
 
 
 async def test_head_and_not_modified_have_no_body_and_leave_the_connection_usable(fapi: Fapi) -> None:
-    fapi.answers = [b"HTTP/1.1 304 Not Modified\r\nETag: \"e\"\r\n\r\n"]
+    fapi.answers = [b'HTTP/1.1 304 Not Modified\r\nETag: "e"\r\n\r\n']
     async with behind(fapi) as running:
         reader, writer = await running.connect()
         for method in (b"GET", b"HEAD", b"GET"):
-            writer.write(method + b" /__clerk/v1 HTTP/1.1\r\nHost: a\r\nIf-None-Match: \"e\"\r\n\r\n")
+            writer.write(method + b' /__clerk/v1 HTTP/1.1\r\nHost: a\r\nIf-None-Match: "e"\r\n\r\n')
             assert (await read_answer(reader, is_head=method == b"HEAD")).status == 304
         fapi.answers = [b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n"]
         writer.write(b"HEAD /__clerk/v1 HTTP/1.1\r\nHost: a\r\n\r\n")
