@@ -64,6 +64,9 @@ def _build(instance: Instance, report: Report, *, place: Place) -> FrontendApiPo
         url = _default_url(path, (*at, "proxy_path"), report, public_url=place.public_url)
     if url is None:
         return None
+    if path is not None and not url.endswith(path):
+        message = f"does not end in proxy_path, {path}: is there a proxy before the gateway that adds it?"
+        report.warning((*at, "proxy_url"), message, f"If not, write https://HOST{path}")
     if path is None or api is None or clerk.secret_key is None:
         return FrontendApiPolicy(url)
     route = _route(f"{name}:frontend-api", path, api, body_bytes=place.body_bytes)
@@ -115,9 +118,6 @@ def _review(instance: Instance, report: Report, *, development: bool) -> None:
     if development:
         message = "this is a development instance, and Clerk has no proxy for those: it refuses what comes this way"
         report.warning((*at, "proxy_path"), message, "Leave it out, or take the keys of a production instance")
-    if clerk.proxy_url and not f"{clerk.proxy_url.rstrip('/')}/".endswith(f"{clerk.proxy_path.rstrip('/')}/"):
-        message = f"does not end in proxy_path, {clerk.proxy_path}: is there a proxy before the gateway that adds it?"
-        report.warning((*at, "proxy_url"), message, f"If not, write https://HOST{clerk.proxy_path}")
 
 
 def _route(name: str, path: str, api: Url, *, body_bytes: int) -> Route:

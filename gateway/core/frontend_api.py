@@ -30,7 +30,7 @@ LOCATION = b"\r\nlocation: "
 
 @dataclass(frozen=True, slots=True)
 class FrontendApiProxy:
-    """The gateway as an instance's proxy: `route` is everything at and below its path, its upstream the Frontend API."""
+    """The gateway as a proxy: `route` is everything at and below its path, that route's upstream the Frontend API."""
 
     url: str  # where clients find it
     route: Route

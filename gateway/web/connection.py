@@ -389,8 +389,7 @@ class Connection(RequestHandler):
         assert inbound is not None
         assert last is not None
         target = inbound.target.decode()
-        query = target.partition("?")[2]
-        url = URL.build(path=inbound.path, query_string=query, encoded=True)
+        url = URL.build(path=inbound.path, query_string=target.partition("?")[2], encoded=True)
         return last.message._replace(method=inbound.method, path=target, url=url), EMPTY_PAYLOAD
 
     def _note_refusal(self, visit: Visit, error: Exception | None) -> None:
