@@ -82,7 +82,7 @@ class Config:
         return next(iter(self.backends.values()), None) if len(self.issuers) <= 1 else None
 
     @property
-    def proxies(self) -> tuple[FrontendApiProxy, ...]:
+    def frontend_api_proxies(self) -> tuple[FrontendApiProxy, ...]:
         """The Frontend APIs that are had through the gateway."""
         policies = [issuer.frontend_api for issuer in self.issuers if issuer.frontend_api is not None]
         return tuple(policy.proxy for policy in policies if policy.proxy is not None)

@@ -128,7 +128,7 @@ class Deps:
     upstreams: Mapping[str, Balancer]  # by name
     rates: Rates | None  # None: nothing is limited
     own_paths: Container[str]
-    proxies: FrontendApiProxies | None  # None: Clerk's Frontend API is not here
+    frontend_apis: FrontendApiProxies | None  # None: Clerk's Frontend API is not here
     trusted_proxies: tuple[Network, ...]
     log: Events
     now: Callable[[], float]  # Unix seconds

@@ -5,7 +5,7 @@ A forwarded request with its own rules for its header: Clerk says who passes, an
 
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.core.frontend_api import FrontendApiProxies, FrontendApiProxy, to_clerk
+from gateway.core.frontend_api import FrontendApiProxy, to_clerk
 from gateway.core.model import Inbound
 from gateway.core.routing import CanonicalPath, require_consent
 from gateway.errors import GatewayError
@@ -20,17 +20,17 @@ NEVER: Final = "This request cannot be taken."
 
 
 async def pass_on(
-    deps: "Deps", client: "Visitor", inbound: Inbound, path: CanonicalPath, *, proxies: FrontendApiProxies,
-    proxy: FrontendApiProxy,
-) -> None:  # fmt: skip
+    deps: "Deps", client: "Visitor", inbound: Inbound, path: CanonicalPath, *, proxy: FrontendApiProxy
+) -> None:
     """Carry a request to Clerk. Raises GatewayError: what to answer."""
     client.proxy, client.route = proxy, proxy.route
     require_consent(proxy.route, path)  # 400: it gives none
     if deps.rates is not None:
         deps.rates.spend_address(inbound.header, proxy.route)  # 429
-    forwarded = inbound.header.forwarding
+    forwarded, apis = inbound.header.forwarding, deps.frontend_apis
     assert forwarded is not None
-    outbound = to_clerk(inbound, proxies.fields.onward(client.raw_fields), proxy, forwarded=forwarded)
+    assert apis is not None
+    outbound = to_clerk(inbound, apis.fields.onward(client.raw_fields), proxy, forwarded=forwarded)
     await forward(deps.upstreams[proxy.route.upstream.name], client, outbound)  # 413, 502, 503, 504
 
 

@@ -165,7 +165,7 @@ class Generations:
             for issuer, source in zip(config.issuers, keys, strict=True)
         ]
         self._verdicts.add(verified)
-        taken = (*config.routes, *(proxy.route for proxy in config.proxies))
+        taken = (*config.routes, *(proxy.route for proxy in config.frontend_api_proxies))
         return Deps(
             routes=RouteTable(config.routes),
             # Always another object: by it a connection sees that what it remembers of its last request is void.
@@ -179,7 +179,7 @@ class Generations:
             upstreams=self._upstreams.adopt({route.upstream for route in taken}),
             rates=rates_of(config.rates, taken, self._buckets),
             own_paths=PATHS.union(config.webhooks.paths),
-            proxies=_proxies(config),
+            frontend_apis=_frontend_apis(config),
             trusted_proxies=config.trusted_proxies,
             log=self._log,
             now=self._now,
@@ -198,10 +198,10 @@ def _judges_alike(old: Config, new: Config) -> bool:
     return one == other and old.identity == new.identity
 
 
-def _proxies(config: Config) -> FrontendApiProxies | None:
+def _frontend_apis(config: Config) -> FrontendApiProxies | None:
     identity = config.identity
     fields = ClerkFields(identity.prefix, identity.reserved_names)
-    return FrontendApiProxies(config.proxies, fields) if config.proxies else None
+    return FrontendApiProxies(config.frontend_api_proxies, fields) if config.frontend_api_proxies else None
 
 
 def _fixed(old: Config, new: Config) -> Iterator[Finding]:

@@ -54,8 +54,8 @@ async def handle(deps: Deps, client: Visitor, inbound: Inbound) -> None:
     if client.spare:
         client.route = deps.routes.find(header.authority, path, inbound.method)  # whose CORS the answer has
         raise Overloaded
-    if deps.proxies is not None and (proxy := deps.proxies.find(path.text)) is not None:
-        return await pass_on(deps, client, inbound, path, proxies=deps.proxies, proxy=proxy)  # as all it takes
+    if deps.frontend_apis is not None and (proxy := deps.frontend_apis.find(path.text)) is not None:
+        return await pass_on(deps, client, inbound, path, proxy=proxy)  # preflights too: their answer is Clerk's
     if inbound.method == "OPTIONS" and _answered_preflight(deps, client, inbound, path):
         return None  # carries no credential, so before identification (Fetch standard, "CORS-preflight fetch")
     route = client.route = deps.routes.match(header.authority, path, inbound.method)  # 404, 405

@@ -24,7 +24,7 @@ def policy(text):
 def test_it_is_off_unless_asked_for():
     config = loaded(clerk())
     assert config.issuer.frontend_api is None
-    assert config.proxies == ()
+    assert config.frontend_api_proxies == ()
     assert config.issuer.token_policy.issuers == {"https://clerk.example.com"}
 
 
@@ -43,7 +43,7 @@ def test_the_proxy_url_may_be_written(written_as):
 
 def test_it_is_a_route_to_the_frontend_api_with_the_limits_of_others():
     text = clerk("proxy_path: /auth/__clerk/", **PUBLIC, limits="{body_bytes: 77}")
-    (proxy,) = loaded(text).proxies
+    (proxy,) = loaded(text).frontend_api_proxies
     route, upstream = proxy.route, proxy.route.upstream
     assert route.pattern == PathPattern("/auth/__clerk", below=True)
     assert (route.auth, route.cors, route.host, route.methods) == ("public", None, None, frozenset())
@@ -59,7 +59,7 @@ def test_it_is_a_route_to_the_frontend_api_with_the_limits_of_others():
 
 
 def test_another_frontend_api_may_have_a_path_of_its_own():
-    (proxy,) = loaded(clerk(PROXY, "frontend_api_url: http://127.0.0.1:9000/b%61se/", **PUBLIC)).proxies
+    (proxy,) = loaded(clerk(PROXY, "frontend_api_url: http://127.0.0.1:9000/b%61se/", **PUBLIC)).frontend_api_proxies
     (endpoint,) = proxy.route.upstream.endpoints
     assert (endpoint.authority, endpoint.tls, proxy.route.add_prefix) == (b"127.0.0.1:9000", False, b"/base")
 
@@ -74,7 +74,7 @@ def test_tokens_may_name_the_proxy_as_their_issuer():
 def test_somebody_elses_proxy_is_known_by_its_url_and_needs_no_key():
     text = clerk("proxy_url: https://app.example.com/__clerk", secret=None)
     assert policy(text) == FrontendApiPolicy("https://app.example.com/__clerk")
-    assert loaded(text).proxies == ()
+    assert loaded(text).frontend_api_proxies == ()
     assert "https://app.example.com/__clerk" in loaded(text).issuer.token_policy.issuers
 
 
@@ -210,7 +210,7 @@ def instances(*settings):
 
 def test_each_instance_has_its_own():
     config = loaded(instances("proxy_path: /one", "proxy_path: /two"))
-    assert [(each.url, each.route.name) for each in config.proxies] == [
+    assert [(each.url, each.route.name) for each in config.frontend_api_proxies] == [
         ("https://api.example.com/one", "one:frontend-api"),
         ("https://api.example.com/two", "two:frontend-api"),
     ]

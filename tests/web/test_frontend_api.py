@@ -3,14 +3,17 @@
 import asyncio
 import gzip
 import json
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.errors import BodyTooLarge, NoHealthyEndpoint, RateLimited
 from gateway.web.frontend_api import FOR_NOW, NEVER, as_clerk_says
+from tests.fakes.certificates import Authority
 from tests.fakes.gateway import APP, CLERK, Answer, Running, gateway, read_answer
 from tests.fakes.upstream import Echo, Received, ScriptedUpstream, read_request, response
 
@@ -72,7 +75,10 @@ async def test_every_method_reaches_clerk_with_the_three_fields(fapi: Fapi, meth
         answer = await running.ask(method, "/__clerk/v1/client?_clerk_js_version=5&x=%2F")
     assert answer.status == 200
     assert line_of(fapi.last) == f"{method} /v1/client?_clerk_js_version=5&x=%2F"
-    assert fapi.last.value("Host") == f"127.0.0.1:{running.file.load().proxies[0].route.upstream.endpoints[0].port}"
+    assert (
+        fapi.last.value("Host")
+        == f"127.0.0.1:{running.file.load().frontend_api_proxies[0].route.upstream.endpoints[0].port}"
+    )
     assert fapi.last.value("Clerk-Proxy-Url") == PROXY_URL
     assert fapi.last.value("Clerk-Secret-Key") == KEY
     assert fapi.last.value("X-Forwarded-For") == "127.0.0.1"
@@ -214,7 +220,7 @@ async def test_it_wins_over_routes_on_every_host(fapi: Fapi) -> None:
 async def test_without_it_the_path_is_a_routes() -> None:
     api = Echo()
     async with ScriptedUpstream(api) as upstream, gateway(upstream.port) as running:
-        assert running.app.listener.deps.proxies is None
+        assert running.app.listener.deps.frontend_apis is None
         assert (await running.get("/__clerk/v1")).status == 401
 
 
@@ -361,6 +367,25 @@ async def test_clerk_that_cannot_be_reached_is_a_502_that_its_components_can_sho
     assert (request["route"], request["upstream"], request["path"]) == (
         "clerk:frontend-api", "clerk:frontend-api", "/__clerk/v1/client",
     )  # fmt: skip
+
+
+async def test_whoever_cannot_prove_to_be_clerk_gets_no_key(tmp_path: Path) -> None:
+    pair = Authority().issue("127.0.0.1").write(tmp_path, "clerk")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.cert, pair.key)
+    received: list[bytes] = []
+
+    async def listens(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await reader.read())
+        writer.close()
+
+    server = await asyncio.start_server(listens, "127.0.0.1", 0, ssl=context)
+    async with server:
+        address = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with gateway(NOBODY, clerk=clerk(NOBODY, frontend_api_url=address)) as running:
+            answer = await running.get("/__clerk/v1")
+    assert (answer.status, answer.json["code"]) == (502, "upstream_unreachable")
+    assert not any(received)
 
 
 async def test_clerk_that_hangs_is_a_504() -> None:
