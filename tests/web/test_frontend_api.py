@@ -450,6 +450,18 @@ async def test_an_address_is_counted_as_on_any_route_and_a_429_says_when_to_come
     assert len(fapi.requests) == 1
 
 
+async def test_where_there_is_no_place_clerk_is_not_asked(fapi: Fapi) -> None:
+    async with behind(fapi, limits={"connections": 1}) as running:
+        _, writer = await running.connect()
+        while not running.app.listener._open:
+            await asyncio.sleep(0)
+        assert (await running.get("/healthz")).status == 200
+        answer = await running.get("/__clerk/v1")
+        writer.close()
+    assert (answer.status, answer.json["code"]) == (503, "overloaded")
+    assert not fapi.requests
+
+
 async def test_a_reload_brings_it_and_takes_it_away(fapi: Fapi) -> None:
     api = Echo()
     async with ScriptedUpstream(fapi) as there, ScriptedUpstream(api) as upstream, gateway(upstream.port) as running:
