@@ -106,6 +106,10 @@ def _read_proxy_url(value: str) -> str:
 
 def _review(instance: Instance, report: Report, *, development: bool) -> None:
     _, at, clerk = instance
+    if development and (clerk.proxy_path or clerk.proxy_url):
+        key = "proxy_path" if clerk.proxy_path else "proxy_url"
+        message = "this is a development instance, and Clerk has no proxy for those: it refuses what comes this way"
+        report.warning((*at, key), message, "Leave it out, or take the keys of a production instance")
     if clerk.proxy_path is None:
         if clerk.frontend_api_url != USUAL:
             message = "is not used, because proxy_path is not set"
@@ -115,9 +119,6 @@ def _review(instance: Instance, report: Report, *, development: bool) -> None:
         remedy = 'Write secret_key: "${CLERK_SECRET_KEY}" beside it, or leave proxy_path out'
         message = "needs secret_key: Clerk takes requests from a proxy only with it"
         report.error((*at, "proxy_path"), message, remedy)
-    if development:
-        message = "this is a development instance, and Clerk has no proxy for those: it refuses what comes this way"
-        report.warning((*at, "proxy_path"), message, "Leave it out, or take the keys of a production instance")
 
 
 def _route(name: str, path: str, api: Url, *, body_bytes: int) -> Route:

@@ -155,10 +155,11 @@ def test_without_an_instance_where_one_is_needed_that_is_the_finding():
     assert only(written(clerk=f"{{secret_key: {SECRET}, {PROXY}, {URL}}}")).key == "clerk"
 
 
-def test_a_development_instance_has_no_proxy_and_check_says_so():
+@pytest.mark.parametrize(("settings", "at"), [([PROXY, URL], "proxy_path"), ([URL], "proxy_url")])
+def test_a_development_instance_has_no_proxy_and_check_says_so(settings, at):
     key = publishable_key("happy-cat-1.clerk.accounts.dev", "test")
-    finding = only(clerk(PROXY, URL, key=key, secret="sk_test_abcdef0123456789"))
-    assert (finding.level, finding.key) == ("warning", "clerk.proxy_path")
+    finding = only(clerk(*settings, key=key, secret="sk_test_abcdef0123456789"))
+    assert (finding.level, finding.key) == ("warning", f"clerk.{at}")
     assert "development instance" in finding.message
     assert "production instance" in finding.remedy
 
