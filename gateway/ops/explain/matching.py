@@ -26,6 +26,10 @@ def matching_steps(course: Course, inbound: Inbound) -> Iterator[Step]:
     if course.witness.is_own:
         yield good("own address", "the gateway itself answers here, whatever the routes say")
         return
+    if course.witness.proxy is not None:
+        at = pattern(course.witness.proxy.route)
+        yield good("proxy", f"everything at {at} is Clerk's Frontend API: no route, no credential, no CORS of ours")
+        return
     preflight = is_preflight(inbound.method, inbound.header.seen)
     method = inbound.header.seen["access-control-request-method"].decode("latin-1") if preflight else inbound.method
     yield from _routes(course, inbound, path, method)

@@ -72,7 +72,7 @@ def _why(course: Course, route: Route, low: str) -> str:
         return OURS[low]
     if course.deps.fields.read(((low.encode("latin-1"), b""),)).fields:
         return "named by Connection (RFC 9110 §7.6.1)"
-    return "reserved: some server would believe a client about itself"
+    return "not the client's to say: somebody behind us would believe it"
 
 
 def onward_steps(course: Course, identified: Identified | None, route: Route) -> Iterator[Step]:

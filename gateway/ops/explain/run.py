@@ -6,12 +6,13 @@ one knows: how much of a rate is spent, and which endpoints are up.
 
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple, cast
 
 from gateway.config import Config
+from gateway.core.frontend_api import FrontendApiProxy
 from gateway.core.headers import Outbound
 from gateway.core.model import Identified, Inbound, Upstream
 from gateway.core.routing import Route
@@ -62,6 +63,7 @@ class Witness:
     spare = False
     request_id = b"-"
     route: Route | None = None
+    proxy: FrontendApiProxy | None = None
     identified: Identified | None = None
     upload: Upload = NO_UPLOAD
     wire: Wire | None = None
@@ -70,6 +72,8 @@ class Witness:
     is_own = False
     preflight: bytes | None = None  # the fields of its answer
     outbound: Outbound | None = None
+
+    raw_fields: Sequence[tuple[bytes, bytes]] = ()
 
     def __init__(self) -> None:
         self.clock = time.perf_counter
@@ -165,6 +169,7 @@ async def carry(asked: Asked, config: Config, given: Stage) -> Course:
     deps = replace(given.deps, now=lambda: now)  # the story is told of the same moment
     try:
         received = receive(asked, config, deps.fields)
+        witness.raw_fields = received.message.raw_headers
         witness.upload = upload_of(received.inbound, received.message, received.payload, NOBODY_WAITS)
         await handle(deps, witness, received.inbound)
     except GatewayError as refused:

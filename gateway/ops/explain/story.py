@@ -63,7 +63,8 @@ def _checks(course: Course) -> Iterator[Step]:
     yield note("request", _request(course, inbound))
     yield from matching_steps(course, inbound)
     route = course.witness.route
-    if course.witness.is_own or course.witness.preflight is not None or route is None:
+    witness = course.witness
+    if route is None or witness.is_own or witness.proxy is not None or witness.preflight is not None:
         return
     if isinstance(error, GatewayError) and error.code == "bad_request" and error.reason == "path":
         return

@@ -33,7 +33,7 @@ async def test_what_stays_behind_says_why():
         ("X-User-Id", "who is calling is not the client's to say"),
         ("X_User_Email", "who is calling is not the client's to say"),
         ("X-Tier", "who is calling is not the client's to say"),
-        ("X-Clerk-Auth", "reserved: some server would believe a client about itself"),
+        ("X-Clerk-Auth", "not the client's to say: somebody behind us would believe it"),
         ("X-Forwarded-For", "only trusted_proxies are believed"),
         ("Connection", "hop-by-hop (RFC 9110 §7.6.1)"),
         ("X-Mine", "named by Connection (RFC 9110 §7.6.1)"),

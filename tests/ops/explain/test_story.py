@@ -14,12 +14,13 @@ from gateway.ops.explain.step import BAD, NOTE
 from gateway.ops.explain.story import Story
 from gateway.ops.explain.written import as_json, as_lines
 from tests.fakes.clerk import M2M, FakeClerk, FakeIssuer
-from tests.fakes.gateway import APP, CLERK, Running, gateway
+from tests.fakes.gateway import APP, CLERK, Running, gateway, settings
 from tests.fakes.upstream import Echo, ScriptedUpstream
 from tests.ops.explain.conftest import both
 
 OTHER = FakeClerk("https://clerk.other.example", kid="ins_other", key_name="other")
 SUFFIX = cookie_suffix("pk_live_Y2xlcmsuZXhhbXBsZS5jb20k")
+SECRET_KEY = "sk_live_abcdef0123456789"
 ROUTES = [
     {"name": "public", "path": "/public/*", "upstream": "api", "auth": "public"},
     {"name": "optional", "path": "/optional/*", "upstream": "api", "auth": "optional"},
@@ -188,6 +189,9 @@ CASES: dict[str, tuple[Any, ...]] = {
     "socket-two-tokens": ("GET", "/rest/x", {"token": token(), "headers": (*UPGRADE, lambda r: f"Sec-WebSocket-Protocol: gateway.bearer.{r.token()}")}),
     "socket-cookie": ("GET", "/rest/x", {"headers": (*UPGRADE, cookies(token()))}),
     "own-address": ("GET", "/healthz"),
+    "frontend-api": ("POST", "/__clerk/v1/client?a=b", {"origin": APP, "token": token(), "headers": (*FORGED, cookies(token()), "Clerk-Secret-Key: x", "Content-Length: 0")}),
+    "frontend-api-preflight": ("OPTIONS", "/__clerk/v1/client", {"origin": APP, "headers": CORS_PREFLIGHT}),
+    "frontend-api-odd-path": ("GET", "/__clerk/v1/a%2fb"),
 }  # fmt: skip
 ANSWERED_HERE = {"own-address"}
 
@@ -207,7 +211,12 @@ async def running(echo: Echo) -> AsyncIterator[Running]:
             "quiet": {"url": url, "identity": False},
         }
         extra = {"headers": {"X-Tier": "meta.tier", "X-Seats": "o"}}
-        async with gateway(upstream.port, upstreams=upstreams, routes=ROUTES, identity=extra) as started:
+        clerk = settings(1)["clerk"] | {
+            "secret_key": SECRET_KEY, "proxy_path": "/__clerk", "proxy_url": "https://gw.example.com/__clerk",
+            "frontend_api_url": url,
+        }  # fmt: skip
+        given = {"upstreams": upstreams, "routes": ROUTES, "identity": extra, "clerk": clerk}
+        async with gateway(upstream.port, **given) as started:
             yield started
 
 
@@ -269,6 +278,7 @@ def _check_masked(story: Story, more: dict[str, Any]) -> None:
     parts = {part for secret in secrets for part in re.split(r"[.;=, ]", secret) if len(part) > 30}
     assert not [part for part in parts if part in text]
     assert "dark" not in text
+    assert SECRET_KEY not in text
     assert "dXNlcjpwYXNz" not in text
     json.loads(as_json(story))
 

@@ -92,7 +92,7 @@ def test_a_claim_that_may_be_missing_says_so():
 
 
 @pytest.mark.parametrize(
-    "payload", [b"[1]", b"nonsense", b"\xff", b"[" * 100_000], ids=["list", "text", "bytes", "deep"]
+    "payload", [b"[1]", b"nonsense", b"\xff", b"[" * 11_000], ids=["list", "text", "bytes", "deep"]
 )
 async def test_what_cannot_be_read_says_nothing(payload):
     told = await of(CLERK.sign(b'{"alg": "RS256", "kid": "ins_test"}', payload))
