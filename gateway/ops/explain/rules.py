@@ -27,7 +27,7 @@ def admission_steps(principal: Principal, route: Route) -> Iterator[Step]:
     anything = Admission(frozenset({principal.token_type}), allow_pending=True)
     for name, text in _admissions(principal, route.admission).items():
         alone = replace(anything, **{name: getattr(route.admission, name)})
-        yield judged(KEYS.get(name, name), refusal_of(partial(admit, principal, alone)), text)
+        yield judged(f"route.{KEYS.get(name, name)}", refusal_of(partial(admit, principal, alone)), text)
 
 
 def _admissions(principal: Principal, asked: Admission) -> dict[str, str]:

@@ -72,15 +72,15 @@ async def test_somebody_acting_is_told_wherever_it_matters():
 async def test_what_a_route_takes_at_all_is_told():
     route = {"token": ["session", "template"], "audience": ["convex"]}
     told = await under({}, route=route, aud="other")
-    assert explained(told, "token")[1:] == [(GOOD, "session, asked: one of session, template")]
-    assert explained(told, "audience") == [
+    assert explained(told, "route.token") == [(GOOD, "session, asked: one of session, template")]
+    assert explained(told, "route.audience") == [
         (BAD, "other, asked: convex (token-verification-failed: not meant for the route's audience)")
     ]
-    assert explained(await under({}, sts="pending"), "allow_pending") == [
+    assert explained(await under({}, sts="pending"), "route.allow_pending") == [
         (BAD, "the session is pending; allow_pending: false (session-pending)")
     ]
     pending = await under({}, route={"allow_pending": True}, sts="pending")
-    assert explained(pending, "allow_pending") == [(GOOD, "the session is pending; allow_pending: true")]
+    assert explained(pending, "route.allow_pending") == [(GOOD, "the session is pending; allow_pending: true")]
 
 
 async def test_a_cookie_is_told_by_its_age_and_its_page():
