@@ -15,6 +15,7 @@ from gateway.core.routing import RouteTable
 from gateway.core.verify import TokenPolicy
 from gateway.net.jwks import KeySource
 from gateway.net.upstreams import Balancer
+from gateway.web.assertions import Signer
 from gateway.web.people import People
 from gateway.web.rates import Rates
 
@@ -132,6 +133,7 @@ class Deps:
     cors: CorsPolicy | None  # for answers without a route
     issuer: Issuer | None  # None: every route is public
     identity: IdentityPolicy
+    assertions: Signer | None  # None: nothing is signed
     verified: VerifiedTokens
     revoked: Revoked
     people: People | None  # None: there is no directory

@@ -11,12 +11,15 @@ from weakref import WeakSet
 import aiohttp
 
 from gateway.config import Config, Finding
+from gateway.core.assertion import PATH as ASSERTION_KEYS
 from gateway.core.headers import FieldRules
 from gateway.core.routing import RouteTable
 from gateway.errors import ConfigError
 from gateway.net.jwks import KeySource, RemoteKeys, StaticKeys
 from gateway.net.upstreams import Upstreams
+from gateway.store.signing_keys import KeysUnusable
 from gateway.telemetry import Log
+from gateway.web.assertions import Assertions, Signer
 from gateway.web.deps import Deps, Issuer, Revoked, VerifiedTokens
 from gateway.web.local import PATHS
 from gateway.web.people import People
@@ -59,10 +62,11 @@ class Generations:
     """Makes them one after the other, and holds what outlives each."""
 
     def __init__(
-        self, upstreams: Upstreams, buckets: Buckets, log: Log, *, revoked: Revoked, now: Callable[[], float],
-        monotonic: Callable[[], float], first_keys_s: float,
+        self, upstreams: Upstreams, buckets: Buckets, log: Log, *, revoked: Revoked, assertions: Assertions,
+        now: Callable[[], float], monotonic: Callable[[], float], first_keys_s: float,
     ) -> None:  # fmt: skip
         self._upstreams, self._buckets, self._log, self._revoked = upstreams, buckets, log, revoked
+        self._assertions = assertions
         self._now, self._monotonic, self._first_keys_s = now, monotonic, first_keys_s
         self._random_bits = random.Random().getrandbits  # noqa: S311  ids, not secrets: unique is enough
         self._session: aiohttp.ClientSession | None = None
@@ -70,18 +74,23 @@ class Generations:
         self._verdicts: WeakSet[VerifiedTokens] = WeakSet()  # those of requests that began before a reload too
 
     async def first(self, config: Config, people: People | None) -> Generation:
-        """Make the first one; where the keys cannot be had soon, without them."""
+        """Make the first one; where the keys cannot be had soon, without them.
+
+        Raises:
+            ConfigError: there is nothing to sign the assertion with.
+        """
+        signer = await self._signer(config)
         keys = await self._keys(config)
         if keys is not None and not keys.ready:
             url = config.issuer and config.issuer.jwks_url
             self._log.event("keys_unavailable", level="error", url=url, effect="only public routes work")
-        return Generation(config, keys, self._deps(config, keys, VerifiedTokens(), people))
+        return Generation(config, keys, self._deps(config, keys, VerifiedTokens(), people, signer))
 
     async def next(self, old: Generation, config: Config, people: People | None) -> Generation:
         """Make the one after `old`, which stays as it is.
 
         Raises:
-            ConfigError: it needs a restart, or its keys cannot be had.
+            ConfigError: it needs a restart, or its keys cannot be had, or those of the assertion.
         """
         needs_restart = tuple(_fixed(old.config, config))
         if needs_restart:
@@ -94,7 +103,13 @@ class Generations:
                 await self._end(keys)
                 raise ConfigError((_no_keys(config),))
         verified = old.deps.verified if keys is old.keys and _judges_alike(old.config, config) else VerifiedTokens()
-        return Generation(config, keys, self._deps(config, keys, verified, people))
+        try:
+            signer = await self._signer(config)  # last: from here on it is the new one's keys that are looked after
+        except ConfigError:
+            if keys is not None and keys is not old.keys:
+                await self._end(keys)
+            raise
+        return Generation(config, keys, self._deps(config, keys, verified, people, signer))
 
     async def retire(self, old: Generation, new: Generation) -> None:
         """Stop refreshing what the new one does not use; who already waits for a key still gets it."""
@@ -113,6 +128,13 @@ class Generations:
         if isinstance(keys, RemoteKeys):
             self._running.discard(keys)
             await keys.close()
+
+    async def _signer(self, config: Config) -> Signer | None:
+        try:
+            return await self._assertions.signer(config.assertion, self._random_bits)
+        except KeysUnusable as error:
+            key = "identity.assertion.keys_dir"
+            raise ConfigError((Finding(config.source, None, key, str(error), None),)) from error
 
     async def _keys(self, config: Config) -> KeySource | None:
         issuer = config.issuer
@@ -139,7 +161,10 @@ class Generations:
         for verified in self._verdicts:
             verified.forget(user=user, session=session, org=org)
 
-    def _deps(self, config: Config, keys: KeySource | None, verified: VerifiedTokens, people: People | None) -> Deps:
+    def _deps(
+        self, config: Config, keys: KeySource | None, verified: VerifiedTokens, people: People | None,
+        signer: Signer | None,
+    ) -> Deps:  # fmt: skip
         issuer = config.issuer
         assert (issuer is None) == (keys is None)
         self._verdicts.add(verified)
@@ -150,12 +175,13 @@ class Generations:
             cors=config.cors,
             issuer=Issuer(keys, issuer.token_policy, issuer.credentials) if issuer and keys else None,
             identity=config.identity,
+            assertions=signer,
             verified=verified,
             revoked=self._revoked,
             people=people if config.needs_store else None,
             upstreams=self._upstreams.adopt({route.upstream for route in config.routes}),
             rates=rates_of(config.rates, config.routes, self._buckets),
-            own_paths=PATHS.union(config.webhooks.paths),
+            own_paths=PATHS.union(config.webhooks.paths, [ASSERTION_KEYS] if config.assertion else ()),
             trusted_proxies=config.trusted_proxies,
             log=self._log,
             now=self._now,
@@ -175,7 +201,8 @@ def _judges_alike(old: Config, new: Config) -> bool:
     one, other = old.issuer, new.issuer
     if one is None or other is None:
         return False
-    return one.token_policy == other.token_policy and old.identity == new.identity
+    told = old.identity == new.identity and old.assertion == new.assertion
+    return told and one.token_policy == other.token_policy
 
 
 def _fixed(old: Config, new: Config) -> Iterator[Finding]:
