@@ -46,7 +46,7 @@ def published_keys(keys: Sequence[KeyLife], now: float) -> list[KeyLife]:
     """Name the keys that verifiers are told: those that sign, will sign, or have signed what may still live."""
     alive = in_order(keys)
     ends = [after.signs_from + KEPT_S for after in alive[1:]]
-    return [key for key, end in zip(alive, [*ends, float("inf")], strict=True) if now < end]
+    return [key for key, end in zip(alive, [*ends, float("inf")], strict=False) if now < end]
 
 
 def spent_keys(keys: Sequence[KeyLife], now: float) -> list[KeyLife]:
