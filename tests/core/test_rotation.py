@@ -188,5 +188,4 @@ def test_no_verifier_ever_meets_a_key_it_does_not_know(seed, offsets, rotate_aft
 def test_the_law_finds_a_schedule_that_is_wrong(monkeypatch, name, value):
     monkeypatch.setattr(f"gateway.core.rotation.{name}", value)
     with pytest.raises(AssertionError, match="is unknown"):
-        for seed in range(5):
-            run(seed, [-half, half], DAY, MAX_TTL_S, 4)
+        run(1, [-half, half], DAY, MAX_TTL_S, 8)
