@@ -25,6 +25,8 @@ def assertion_header(section: Identity) -> str:
 
 def check_assertion_header(section: Identity, report: Report, *, ours: set[str], reserved: set[str]) -> None:
     """Check the header's name, which is taken from clients whether anything is signed or not; both sets are folded."""
+    if report.is_broken(("identity", "prefix")):
+        return  # the name it would have is not the one that is meant
     name = assertion_header(section)
     check_header_names((name,), HEADER, report)
     fold = folded(name)
@@ -50,7 +52,7 @@ def build_assertion(
         report.error((*AT, "issuer"), message, "Write public_url: https://api.example.com, or an issuer of its own")
     if asked.keys_dir:
         _check_directory(asked.keys_dir, report)
-    else:
+    elif not report.is_broken(KEYS_DIR):
         message = "is missing: the keys have to outlive a restart, and all gateways have to sign with the same ones"
         remedy = "Write keys_dir: /var/lib/gateway/keys, or wherever the gateway may make a directory"
         report.error(KEYS_DIR, message, remedy)
