@@ -43,9 +43,9 @@ user asks the store there too; what other processes wrote comes by `web/feed`. A
 What webhooks did not tell comes from Clerk's lists: `net/sync` reads them by `net/clerk_api`, `core/reconcile`
 compares, `store/syncing` keeps. `ops/sync` starts it, or `web/reconciling` every so many hours.
 
-What upstreams can verify for themselves is signed by `web/assertions`, once for a token and an upstream: what it says is
-`core/assertion`'s, which key signs `core/rotation`'s; the keys are files, `store/signing_keys`, that `store/keyring` looks
-after in every process.
+What upstreams can verify for themselves is signed by `web/assertions`, once for a token and an upstream. What it says
+is `core/assertion`'s business, which key signs `core/rotation`'s; the keys are files (`store/signing_keys`) that every
+process looks after (`store/keyring`).
 
 What ends before its token does (`core/revocation`) is stored with the webhook that says so, and kept in mind by
 `web/revocations`: asked where a token is verified and where a stream opens, so that nothing is added to a request.

@@ -60,9 +60,11 @@ class Signer:
         if identified is None or not upstream.identity:
             return b""
         now, known = self._now(), identified.asserted.get(upstream.name)
-        # `made_at`: a clock that was set back must not have an assertion of its future given out.
-        if known is not None and known.made_at <= now < known.renew_at and known.key is self._keys.signing:
-            return known.line
+        if known is not None:
+            line, key, made_at, renew_at = known  # on every request: a third of what its attributes would cost
+            # `made_at`: a clock that was set back must not have an assertion of its future given out.
+            if made_at <= now < renew_at and key is self._keys.signing:
+                return line
         made = self._made(identified, upstream.name, now, is_first=known is None)
         if identified.asserted is not NOTHING_ASSERTED:
             identified.asserted[upstream.name] = made
