@@ -87,6 +87,10 @@ def onward_steps(course: Course, identified: Identified | None, route: Route) ->
             yield note("identity", f"{name} is left out: its claim is an object")
         if identity.enrich:
             yield note("identity", _enriched(course, known=user is not None))
+    policy = course.config.assertion
+    if policy is not None and identified is not None and route.upstream.identity:
+        said = f"{policy.header}: signed by the gateway's own key for {policy.ttl_s:g} s at most"
+        yield note("assertion", f"{said}, iss {policy.issuer}, aud {route.upstream.name}")
     limits = [*_limits(course.config.rates), *(f"{limit} of the route" for limit in _limits(route.rates))]
     if limits:
         yield note("rate limits", f"{listed(limits)}: counted by the running gateway alone")

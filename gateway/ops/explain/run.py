@@ -22,6 +22,7 @@ from gateway.net.upstreams import Balancer, Upstreams
 from gateway.net.wire import Wire
 from gateway.ops.explain.records import Records, open_records
 from gateway.ops.explain.request import Asked, Received, receive
+from gateway.ops.explain.signing import PassingAssertions
 from gateway.web.deps import Deps
 from gateway.web.generation import Generations
 from gateway.web.pipeline import handle
@@ -127,8 +128,8 @@ async def stage(config: Config, *, now: Callable[[], float]) -> AsyncIterator[St
     told = Told(now)
     records = await open_records(config, now=now, on_event=told.event)
     generations = Generations(
-        cast("Upstreams", _NoUpstreams()), MemoryBuckets(time.monotonic), told, revoked=records.revoked, now=now,
-        monotonic=time.monotonic, first_keys_s=FIRST_KEYS_S,
+        cast("Upstreams", _NoUpstreams()), MemoryBuckets(time.monotonic), told, revoked=records.revoked,
+        assertions=PassingAssertions(told.event, now=now), now=now, monotonic=time.monotonic, first_keys_s=FIRST_KEYS_S,
     )  # fmt: skip
     try:
         generation = await generations.first(config, records.people)
