@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from gateway.core.revocation import of_session
 from gateway.errors import StoreDown
 from gateway.ops.explain.request import Asked
 from gateway.ops.explain.step import BAD, GOOD, NOTE
 from gateway.store.database import Database
+from gateway.store.revocations import PAGE
 from tests.fakes.clerk_events import user
 from tests.fakes.directory import SECRET, send_event, with_directory
 from tests.fakes.gateway import CLERK, settings
@@ -70,6 +72,15 @@ async def test_what_has_ended_is_refused(how: str, tmp_path: Path) -> None:
     assert outcome == BAD
     assert text.endswith("(session-revoked)")
     assert verdict.remedy
+
+
+async def test_all_that_has_ended_is_read_however_much_it_is(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'gateway.db'}")
+    now_ms = int(NOW * 1000)
+    database.revocations.add([of_session(f"sess_{2 * PAGE - number}", now_ms=now_ms) for number in range(2 * PAGE)])
+    database.close()
+    told = await story(asked=Asked("GET", "/x", CLERK.session_token(NOW)), **keeping(tmp_path / "gateway.db"))
+    assert told.verdict.reason == "session-revoked"
 
 
 async def test_a_store_that_is_not_there_is_not_made(tmp_path: Path) -> None:
