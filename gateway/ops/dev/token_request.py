@@ -94,3 +94,11 @@ async def fetch_token(issuer: str, options: TokenOptions) -> str:
     if isinstance(body, dict) and isinstance(body.get("token"), str):
         return str(body["token"])
     raise stranger(issuer)
+
+
+async def revoke_token(issuer: str, token: str) -> str:
+    """Have the running `gateway dev` take a machine token back; give the words for it. Raises DevError."""
+    body = await ask(issuer, "/dev/revoke", {"token": token})
+    if not isinstance(body, dict) or not body.get("revoked"):
+        raise stranger(issuer)
+    return f"{body.get('id')} of {body.get('subject')} is revoked"

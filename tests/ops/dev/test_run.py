@@ -136,7 +136,7 @@ async def test_cookies_of_the_page_are_a_session(dev):
     status, seen = await dev.get("/hello", headers={"Cookie": signed_in + "; theme=dark"})
     assert (status, seen["user"]["id"]) == (200, "user_bob")
     assert ["Cookie", "theme=dark"] in seen["headers"]
-    status, body = await dev.get("/hello", headers={"Cookie": f"__session={cookies['__session']}; __client_uat=0"})
+    status, body = await dev.get("/hello", headers={"Cookie": signed_in.replace("__client_uat=", "__client_uat=0")})
     assert (status, body["reason"]) == (401, "session-token-but-no-client-uat")
 
 
