@@ -229,7 +229,7 @@ def dead_deliveries(path: str | None, **options: Any) -> None:
 @click.option("--admin-port", type=int, help="The admin listener's. Default: the gateway's + 3.")
 @click.option("--keep", metavar="DIR", help="Keep the store there. Default: it goes with this run.")
 @click.option("--store", metavar="URL", help="Another store, such as postgresql://…")
-@click.option("--production", is_flag=True, help="Let the issuer play a production instance instead of a development one.")
+@click.option("--production", is_flag=True, help="The issuer plays a production instance. Default: a development one.")
 @click.option("--cookie-life", "cookie_life_s", metavar="S", type=click.IntRange(1, 3600), default=60,
               help="Seconds a session token in a cookie lives. Default: 60, as Clerk's.")  # fmt: skip
 def dev(
@@ -337,8 +337,8 @@ def revoke(context: click.Context, token: str, port: int | None) -> None:
     """Take back an opaque machine token; the gateway may still take it for as long as it remembers it as good."""
     from gateway.ops.dev.token_request import revoke_token
 
-    secret = (click.get_text_stream("stdin").readline() if token == "-" else token).strip()
-    click.echo(_asked(revoke_token(_dev_issuer(context, port), secret)))
+    text = sys.stdin.readline() if token == "-" else token  # noqa: S105 - the word for: from standard input
+    click.echo(_asked(revoke_token(_dev_issuer(context, port), text.strip())))
 
 
 @main.command()
