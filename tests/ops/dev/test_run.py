@@ -19,7 +19,7 @@ from gateway.ops.dev.event_request import EventOptions
 from gateway.ops.dev.firing import fire_at_gateway
 from gateway.ops.dev.guide import Addresses
 from gateway.ops.dev.run import run_dev
-from gateway.ops.dev.token_request import TokenOptions, fetch_token
+from gateway.ops.dev.token_request import TokenOptions, fetch_token, revoke_token
 from tests.fakes.postgres import binaries, running_postgres
 
 
@@ -323,3 +323,18 @@ async def test_a_changed_user_is_seen_in_the_headers_and_in_the_directory(dev):
     headers = {"Authorization": f"Bearer {token}"}
     async with dev.session.get(dev.where.admin + "/v1/users/user_bob", headers=headers) as response:
         assert (await response.json())["email"] == "robert@x.example"
+
+
+async def test_machine_tokens_are_made_and_taken_back(dev):
+    token = await fetch_token(dev.where.issuer, TokenOptions(type="api_key", org="acme", scopes=("a",)))
+    assert token.startswith("ak_")
+    assert re.fullmatch("ak_[^ ]+ of org_acme is revoked", await revoke_token(dev.where.issuer, token))
+    for wrong in ("ak_unknown", await fetch_token(dev.where.issuer, TokenOptions(type="m2m", jwt=True))):
+        with pytest.raises(DevError, match="no opaque token that was made here"):
+            await revoke_token(dev.where.issuer, wrong)
+
+
+async def test_a_production_instance_has_a_live_key():
+    async with started(printed := [], production=True):
+        assert "CLERK_SECRET_KEY=sk_live_" in printed[0]
+        assert "CLERK_PUBLISHABLE_KEY=pk_live_" in printed[0]

@@ -1,4 +1,4 @@
-// The page plays Clerk's browser SDK: it signs in by fetching a session token, sets Clerk's two cookies on this origin,
+// The page plays Clerk's browser SDK: it signs in by fetching a session token, sets Clerk's cookies on this origin,
 // and fetches a new token before the old one ends. All it knows is in the cookies, so a reload keeps the session.
 
 const REFRESH_MS = 50_000; // as Clerk's SDK, for tokens of 60 s
