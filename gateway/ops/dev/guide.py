@@ -95,6 +95,16 @@ Open {url} in a browser, or paste into another terminal, in this folder:
   The same by cookie, as a browser sends it
     curl -b "__session=$({token}); __client_uat=1; __clerk_db_jwt=dvb_1" {url}/hello
 
+  A page that wants a session, for your browser: sign in as somebody, load it again after a minute, sign out
+    {url}/app
+
+  For machines: an API key, and one that lacks the scope; a signed M2M token; one that is taken back
+    {bearer} --type api_key --scope reports:read)" {url}/machines/reports
+    {bearer} --type api_key)" {url}/machines/reports
+    {bearer} --type m2m --jwt)" {url}/machines/hello
+    KEY=$({token} --type api_key); curl -H "Authorization: Bearer $KEY" {url}/machines/hello
+    {dev} revoke "$KEY"; curl -H "Authorization: Bearer $KEY" {url}/machines/hello   # within a minute: refused
+
   For admins only: Alice may, Bob may not
     {bearer})" {url}/admin/hello
     {bearer} --user user_bob)" {url}/admin/hello
