@@ -32,15 +32,8 @@ def besides(*values: Any) -> Off:
     return lambda value: is_off(value) or str(value).lower() in {str(each).lower() for each in values}
 
 
-def _only_tokens(value: Any) -> bool:
-    kinds = value if isinstance(value, list) else str(value or "").split(",")
-    return {str(kind).strip() for kind in kinds} <= {"session", "template", ""}
-
-
 UNBUILT = (
     Unbuilt("workers", "more than one worker process is", besides(1)),
-    Unbuilt("clerk.machine_secret_key", "machine tokens are", is_off),
-    Unbuilt("clerk.machine_verify_per_s", "machine tokens are", besides(20, 20.0)),
     Unbuilt("clerk.frontend_api_url", "the Frontend API proxy is", besides("https://frontend-api.clerk.dev")),
     Unbuilt("clerk.proxy_path", "the Frontend API proxy is", is_off),
     Unbuilt("clerk.proxy_url", "the Frontend API proxy is", is_off),
@@ -48,8 +41,6 @@ UNBUILT = (
     Unbuilt("clerk.domain", "satellite domains are", is_off),
     Unbuilt("clerk.handshake", "Clerk's handshake is", is_off),
     Unbuilt("clerk.sign_in_url", "sending documents to the sign-in page is", is_off),
-    Unbuilt("routes.*.token", "machine tokens are", _only_tokens),
-    Unbuilt("routes.*.require.scope", "machine tokens, which alone have scopes, are", is_off),
     Unbuilt("identity.assertion.enabled", "the signed assertion is", is_off),
     Unbuilt("identity.assertion.algorithm", "the signed assertion is", besides("ES256")),
     Unbuilt("identity.assertion.issuer", "the signed assertion is", is_off),

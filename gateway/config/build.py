@@ -12,6 +12,7 @@ from gateway.config.deliveries import build_subscriptions
 from gateway.config.findings import Path, Report
 from gateway.config.identity import build_identity
 from gateway.config.instances import instances_of
+from gateway.config.machines import with_machines
 from gateway.config.model import Config, IssuerConfig, LogPolicy
 from gateway.config.rates import build_rates
 from gateway.config.review import review_routes, review_upstreams
@@ -36,6 +37,7 @@ def build(settings: Settings, report: Report) -> Config:
     needed = any(section.auth != "public" for section in settings.routes)
     backends = build_backends(instances, report)
     issuers = build_issuers(instances, report, needed=needed, backends=backends)
+    issuers = with_machines(issuers, instances, routes, report)
     if not report.is_broken(("routes",)):
         review_routes(routes, report)
         review_convex(routes, _audience(issuers), report)

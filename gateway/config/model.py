@@ -13,6 +13,7 @@ from gateway.core.events import WebhookPolicy
 from gateway.core.forwarding import Network
 from gateway.core.identity import IdentityPolicy
 from gateway.core.limits import RatePolicy
+from gateway.core.machine import MachinePolicy
 from gateway.core.model import BackendAddress, Limits, ListenTls, StoreAddress
 from gateway.core.reconcile import SyncPolicy
 from gateway.core.routing import Route
@@ -31,6 +32,7 @@ class IssuerConfig:
     token_policy: TokenPolicy
     credentials: CredentialPolicy
     backend: BackendAddress | None = None  # None without a secret key: Clerk is asked for nothing but keys
+    machines: MachinePolicy | None = None  # None where no route takes machine tokens of it
 
 
 @dataclass(frozen=True, slots=True)

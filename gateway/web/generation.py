@@ -14,9 +14,12 @@ import aiohttp
 
 from gateway.config import Config, Finding, IssuerConfig
 from gateway.core.headers import FieldRules
+from gateway.core.machine import MachinePolicy
 from gateway.core.routing import RouteTable
 from gateway.errors import ConfigError
+from gateway.net.clerk_client import open_session
 from gateway.net.jwks import KeySource, RemoteKeys, StaticKeys
+from gateway.net.machine_tokens import MachineTokens
 from gateway.net.upstreams import Upstreams
 from gateway.telemetry import Log
 from gateway.web.deps import Deps, Revoked, VerifiedTokens
@@ -75,6 +78,8 @@ class Generations:
         self._random_bits = random.Random().getrandbits  # noqa: S311  ids, not secrets: unique is enough
         self._session: aiohttp.ClientSession | None = None
         self._running: set[RemoteKeys] = set()  # keys that are being refreshed
+        self._machines: dict[tuple[str, MachinePolicy], MachineTokens] = {}
+        self._clerk: aiohttp.ClientSession | None = None  # which machine tokens are asked about with
         self._verdicts: WeakSet[VerifiedTokens] = WeakSet()  # those of requests that began before a reload too
 
     async def first(self, config: Config, people: People | None) -> Generation:
@@ -115,9 +120,16 @@ class Generations:
             if isinstance(keys, RemoteKeys) and keys not in new.keys:
                 self._running.discard(keys)
                 await keys.retire()
+        used = {(issuer.name, issuer.machines) for issuer in new.config.issuers}
+        # Requests that wait for an answer still get it: nothing is closed here.
+        self._machines = {key: machines for key, machines in self._machines.items() if key in used}
 
     async def close(self) -> None:
-        """Stop refreshing keys."""
+        """Stop refreshing keys, and asking about tokens."""
+        for machines in self._machines.values():
+            await machines.close()
+        if self._clerk is not None:
+            await self._clerk.close()
         for keys in tuple(self._running):
             await self._end(keys)
         if self._session is not None:
@@ -153,6 +165,19 @@ class Generations:
         await keys.first(self._first_keys_s)
         return keys
 
+    def _machine_tokens(self, issuer: IssuerConfig) -> MachineTokens | None:
+        """Give what asks an instance about machine tokens: the same as before where nothing of that has changed."""
+        policy = issuer.machines
+        if policy is None:
+            return None
+        made = self._machines.get((issuer.name, policy))
+        if made is None:
+            self._clerk = self._clerk or open_session()
+            made = self._machines[issuer.name, policy] = MachineTokens(
+                issuer.name, policy, self._clerk, on_event=self._log.event, now=self._monotonic, clock=self._now
+            )
+        return made
+
     def forget(self, *, user: str | None = None, session: str | None = None, org: str | None = None) -> None:
         """Have the verdicts on whoever fits reached anew, under every configuration that requests still go by."""
         for verified in self._verdicts:
@@ -160,7 +185,7 @@ class Generations:
 
     def _deps(self, config: Config, keys: Sequence[KeySource], verified: VerifiedTokens, people: People | None) -> Deps:
         issuers = [
-            Issuer(issuer.name, source, issuer.token_policy, issuer.credentials)
+            Issuer(issuer.name, source, issuer.token_policy, issuer.credentials, self._machine_tokens(issuer))
             for issuer, source in zip(config.issuers, keys, strict=True)
         ]
         self._verdicts.add(verified)
@@ -191,7 +216,7 @@ def _source(issuer: IssuerConfig) -> object:
 
 def _judges_alike(old: Config, new: Config) -> bool:
     """Say whether a verdict on a token, and what upstreams are told of it, would be the same under both."""
-    one, other = ([(each.name, each.token_policy) for each in config.issuers] for config in (old, new))
+    one, other = ([(each.name, each.token_policy, each.machines) for each in config.issuers] for config in (old, new))
     return one == other and old.identity == new.identity
 
 

@@ -9,8 +9,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.core.credentials import CredentialPolicy
+from gateway.core.model import Principal
 from gateway.core.verify import SignedToken, TokenPolicy, claimed_issuer
 from gateway.net.jwks import KeySource
+
+
+class Machines(Protocol):
+    """What says whose an opaque machine token is (`net.machine_tokens`)."""
+
+    async def verify(self, kind: str, raw: bytes, key: bytes) -> Principal:
+        """Say whose it is; `key` is its hash. Raises InvalidToken, Overloaded, ClerkApiDown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +29,7 @@ class Issuer:
     keys: KeySource
     tokens: TokenPolicy
     credentials: CredentialPolicy
+    machines: Machines | None = None  # None where no route takes opaque machine tokens of it
 
 
 class Keyed(Protocol):
@@ -65,6 +74,12 @@ class Issuers:
     def named(self, name: str) -> Issuer:
         """Give the one of this name. Raises KeyError."""
         return self._by_name[name]
+
+    def opaque(self, named: str | None) -> Issuer | None:
+        """Choose who is asked about a token that does not say whose it is: the only one, or the one named."""
+        if self.is_one:
+            return self._all[0]
+        return self._by_name[named] if named is not None else None
 
     def of(self, token: SignedToken, *, named: str | None = None) -> Issuer | None:
         """Choose whose token this claims to be; None where it is nobody's here, or not that of the one named."""

@@ -19,6 +19,7 @@ from aiohttp import web
 
 from tests.fakes import clerk_events as shapes
 from tests.fakes.clerk import FakeClerk
+from tests.fakes.machine_tokens import PATHS, MachineTokens
 
 Object = dict[str, Any]
 PREFIX = "/v1"
@@ -190,6 +191,7 @@ class FakeBackendApi:
         self, population: Population, *, secret_key: str = "sk_live_abcdefgh", clerk: FakeClerk | None = None
     ) -> None:
         self.population, self.secret_key, self.clerk = population, secret_key, clerk or FakeClerk()
+        self.machines = MachineTokens()
         self.requests: list[str] = []
         self.last_headers: Mapping[str, str] = {}
         self.canned: deque[Canned] = deque()  # answered first, one each
@@ -247,7 +249,11 @@ class FakeBackendApi:
         if self.cut:
             self.cut = False
             return await _broken(request)
-        status, value = self._answer(request, path)
+        if request.method == "POST" and request.path in PATHS:  # not below /v1
+            asked = await request.read()
+            status, value = self.machines.answer(request.path, request.headers, asked, secret_key=self.secret_key)
+        else:
+            status, value = self._answer(request, path)
         return web.Response(status=status, body=value if isinstance(value, bytes) else orjson.dumps(value),
                             content_type="application/json")  # fmt: skip
 
