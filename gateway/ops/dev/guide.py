@@ -102,8 +102,9 @@ Open {url} in a browser, or paste into another terminal, in this folder:
     {bearer} --type api_key --scope reports:read)" {url}/machines/reports
     {bearer} --type api_key)" {url}/machines/reports
     {bearer} --type m2m --jwt)" {url}/machines/hello
-    KEY=$({token} --type api_key); curl -H "Authorization: Bearer $KEY" {url}/machines/hello
-    {dev} revoke "$KEY"; curl -H "Authorization: Bearer $KEY" {url}/machines/hello   # within a minute: refused
+    KEY=$({token} --type api_key)
+    curl -H "Authorization: Bearer $KEY" {url}/machines/hello
+    {dev} revoke "$KEY"     # the gateway asks anew within a minute
 
   For admins only: Alice may, Bob may not
     {bearer})" {url}/admin/hello

@@ -338,3 +338,21 @@ async def test_a_production_instance_has_a_live_key():
     async with started(printed := [], production=True):
         assert "CLERK_SECRET_KEY=sk_live_" in printed[0]
         assert "CLERK_PUBLISHABLE_KEY=pk_live_" in printed[0]
+
+
+@pytest.mark.parametrize("options", [{"type": "api_key"}, {"type": "m2m"}, {"type": "oauth", "jwt": True}])
+async def test_machines_pass_with_their_scopes(dev, options):
+    status, seen = await dev.get("/machines/reports", **options, scopes=("reports:read", "x"))
+    assert (status, seen["user"]["scopes"]) == (200, ["reports:read", "x"])
+    assert (await dev.get("/machines/reports", **options))[1]["reason"] == "scope"
+    assert (await dev.get("/machines/hello", **options))[0] == 200
+    assert (await dev.get("/machines/hello", **options, foreign=True))[0] == 401
+    assert (await dev.get("/machines/hello", user="bob"))[0] == 401
+    assert (await dev.get("/hello", **options))[0] == 401
+
+
+async def test_a_machine_token_that_was_taken_back_is_refused(dev):
+    token = await fetch_token(dev.where.issuer, TokenOptions(type="api_key"))
+    await revoke_token(dev.where.issuer, token)
+    status, body = await dev.get("/machines/hello", {"Authorization": f"Bearer {token}"})
+    assert (status, body["reason"]) == (401, "token-invalid")

@@ -145,7 +145,7 @@ async def test_page_and_its_files_are_served(client):
     page = await client.get("/")
     assert page.content_type == "text/html"
     for path in re.findall(r'(?:src|href)="([^"]+)"', await page.text()):
-        assert path.startswith("/public/assets/")
+        assert path.startswith("/public/assets/") or path == "/app"
         assert (await client.get(path)).status == 200
 
 
