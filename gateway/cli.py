@@ -233,7 +233,7 @@ def dead_deliveries(path: str | None, **options: Any) -> None:
 @click.option("--cookie-life", "cookie_life_s", metavar="S", type=click.IntRange(1, 3600), default=60,
               help="Seconds a session token in a cookie lives. Default: 60, as Clerk's.")  # fmt: skip
 def dev(
-    context: click.Context, port: int, issuer_port: int | None, upstream_port: int | None, admin_port: int | None,
+    context: click.Context, /, port: int, issuer_port: int | None, upstream_port: int | None, admin_port: int | None,
     **options: Any,
 ) -> None:  # fmt: skip
     """Try it all on this machine: a local issuer, a sample upstream, the gateway in front. Ctrl-C ends it."""

@@ -14,6 +14,7 @@ from gateway.config.identity import build_identity
 from gateway.config.instances import instances_of
 from gateway.config.machines import with_machines
 from gateway.config.model import Config, IssuerConfig, LogPolicy
+from gateway.config.pages import review_sign_in
 from gateway.config.rates import build_rates
 from gateway.config.review import review_routes, review_upstreams
 from gateway.config.routes import Surroundings, build_routes
@@ -36,14 +37,17 @@ def build(settings: Settings, report: Report) -> Config:
     routes = build_routes(settings, around, report)
     needed = any(section.auth != "public" for section in settings.routes)
     backends = build_backends(instances, report)
-    issuers = build_issuers(instances, report, needed=needed, backends=backends)
+    public_url = report.tried(("public_url",), read_url, settings.public_url) if settings.public_url else None
+    issuers = build_issuers(
+        instances, report, needed=needed, backends=backends, public_url=public_url.text if public_url else None
+    )
     issuers = with_machines(issuers, instances, routes, report)
+    review_sign_in(issuers, instances, routes, report)
     if not report.is_broken(("routes",)):
         review_routes(routes, report)
         review_convex(routes, _audience(issuers), report)
         told = [name for name, section in settings.upstreams.items() if section.webhooks is not None]
         review_upstreams(upstreams, routes, report, told=told)
-    public_url = report.tried(("public_url",), read_url, settings.public_url) if settings.public_url else None
     store = report.tried(URL, read_store, settings.store.url) if settings.store.url else None
     if store is not None:
         review_store(store, report)

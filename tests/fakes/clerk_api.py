@@ -198,6 +198,9 @@ class FakeBackendApi:
         self.before: Callable[[str], None] = lambda path: None  # called with each request's path
         self.most = 500  # on a page
         self.with_organizations = True
+        self.nonces: dict[str, Any] = {}  # what a handshake's nonce stands for, once
+        self.refreshes: dict[str, Any] = {}  # the cookies that a refresh token is exchanged for
+        self.last_body = b""
         self.cut = False  # end in the middle of the next answer
         self.hold: asyncio.Event | None = None  # answers wait for it
         self._port = 0
@@ -240,6 +243,7 @@ class FakeBackendApi:
         path = request.rel_url.raw_path.removeprefix(PREFIX)
         self.requests.append(f"{request.method} {request.rel_url}")
         self.last_headers = request.headers
+        self.last_body = await request.read()
         self.before(path)
         if self.hold is not None:
             await self.hold.wait()
@@ -303,6 +307,13 @@ class FakeBackendApi:
             case "GET", ["organization_memberships"]:
                 found = self.population.memberships(None, users=(), **page)
                 return 200, _paginated(found, self.population.total("memberships"))
+            case "GET", ["clients", "handshake_payload"]:
+                directives = self.nonces.pop(query.get("nonce", ""), None)
+                return _one(None if directives is None else {"nonce": query["nonce"], "directives": directives})
+            case "POST", ["sessions", key, "refresh"]:
+                asked = orjson.loads(self.last_body)
+                cookies = self.refreshes.get(asked["refresh_token"])
+                return (401, errors("refresh_token_invalid")) if cookies is None else (200, {"cookies": cookies})
             case "POST", ["sessions", key, "revoke"]:
                 return _one(self.population.revoke(key))
         return 404, errors("no_such_route")

@@ -349,6 +349,7 @@ async def test_machines_pass_with_their_scopes(dev, options):
     assert (await dev.get("/machines/hello", **options, foreign=True))[0] == 401
     assert (await dev.get("/machines/hello", user="bob"))[0] == 401
     assert (await dev.get("/hello", **options))[0] == 401
+    assert (await dev.get("/machines/hello", {"Accept": "text/html"}))[0] == 401  # a document, but there is no session
 
 
 async def test_a_machine_token_that_was_taken_back_is_refused(dev):

@@ -1,0 +1,141 @@
+"""A document that comes back from Clerk's handshake: what it brings is exchanged for cookies, its URL cleaned."""
+
+from collections.abc import Iterator
+
+from gateway.core.claims import SESSION_CATEGORY, SILENT_CATEGORY
+from gateway.core.directives import read_directives, session_of
+from gateway.core.handshake import HANDSHAKE, NONCE, ON_THE_WAY_BACK, without_parameters
+from gateway.core.model import Identified
+from gateway.core.session import AFTER_HANDSHAKE
+from gateway.core.verify import read_token, signed_claims
+from gateway.errors import ClerkApiDown, InvalidToken, MissingCredential, Redirect
+from gateway.web.identify import judge_token
+from gateway.web.issuers import Issuer
+from gateway.web.page import Page, Stuck
+from gateway.web.renewal import by_cookies
+
+
+async def by_handshake(page: Page) -> Identified:
+    """Say who asks for a document by what a handshake has brought, else by the cookies there are.
+
+    Raises:
+        MissingCredential, InvalidToken: nobody does.
+        Redirect: Clerk has to say it, or what was brought is to leave the URL.
+        ClerkApiDown: Clerk alone knows, and does not say it.
+    """
+    nonce, token, in_url = _brought(page)
+    if not nonce and not token:
+        return await by_cookies(page)
+    try:
+        issuer, directives = await _exchanged(page, nonce, token)
+    except ClerkApiDown as down:
+        return await _unasked(page, down, in_url=in_url)
+    except InvalidToken as refused:
+        # Of another application on the same domain, perhaps: then the handshake is to be made once more. In a URL it
+        # can only be ours, so that its key was, and nothing would change it.
+        if in_url:
+            raise Stuck(refused.reason, detail="a handshake's token", carrier="cookie") from refused
+        return await by_cookies(page)
+    if not directives:
+        return await _used_up(page, in_url=in_url)
+    page.follow(directives)
+    return await _brought_in(page, issuer, session_of(directives), in_url=in_url)
+
+
+def _brought(page: Page) -> tuple[str, bytes, bool]:
+    """Give the nonce or token that a handshake left, and whether it stands in the URL.
+
+    In production it comes as a cookie alone: a link must not be able to sign whoever follows it in as somebody else.
+    """
+    query, cookies = page.query, page.cookies
+    if page.policy.development and (query.nonce or query.handshake):
+        return query.nonce, query.handshake.encode("utf-8", "replace"), True
+    return cookies.get(NONCE.encode(), b"").decode("latin-1"), cookies.get(HANDSHAKE.encode(), b""), False
+
+
+def _clean(page: Page) -> Redirect:
+    return Redirect(without_parameters(page.url, ON_THE_WAY_BACK))
+
+
+async def _exchanged(page: Page, nonce: str, token: bytes) -> tuple[Issuer, tuple[str, ...]]:
+    """Give the cookies that a handshake ends in, and whose they are; none for a nonce that stands for nothing.
+
+    Raises:
+        ClerkApiDown: nobody says what the nonce stands for.
+        InvalidToken: the token is not this instance's.
+    """
+    if not nonce:
+        return page.issuer, await _of_token(page.issuer, token)
+    down: ClerkApiDown | None = None
+    for issuer in _who_may_know(page):
+        assert issuer.pages is not None
+        assert issuer.pages.clerk is not None
+        try:
+            directives = await issuer.pages.clerk.payload(nonce)
+        except ClerkApiDown as error:
+            down = down or error
+            continue
+        if directives:
+            return issuer, directives
+    if down is not None:
+        raise down
+    return page.issuer, ()
+
+
+def _who_may_know(page: Page) -> Iterator[Issuer]:
+    """Give the instances that a nonce may be of, which does not say it."""
+    yield page.issuer
+    issuers = page.deps.issuers
+    if page.route.admission.issuer is None and issuers is not None:
+        others = (issuer for issuer in issuers if issuer is not page.issuer)
+        yield from (issuer for issuer in others if issuer.pages is not None and issuer.pages.clerk is not None)
+
+
+async def _of_token(issuer: Issuer, raw: bytes) -> tuple[str, ...]:
+    """Give the cookies that a signed handshake token lists. Raises InvalidToken."""
+    token = read_token(raw)
+    # A template's author may write a claim of that name, so its tokens are none of these.
+    if token.category not in (None, SESSION_CATEGORY, SILENT_CATEGORY) or token.header.get("typ", "JWT") != "JWT":
+        raise InvalidToken("token-invalid", detail="not a handshake's token")
+    key = issuer.keys.find(token.kid) or await issuer.keys.fetch_for(token.kid)
+    if key is None:
+        raise InvalidToken("jwk-kid-mismatch")
+    return read_directives(signed_claims(token, key).get("handshake"))
+
+
+async def _unasked(page: Page, down: ClerkApiDown, *, in_url: bool) -> Identified:
+    """Say who comes with a nonce that nobody exchanges now. What could not be checked is not refused."""
+    try:
+        identified = await by_cookies(page)
+    except (InvalidToken, MissingCredential, Redirect) as refused:
+        raise down from refused
+    if in_url:
+        raise _clean(page)
+    return identified
+
+
+async def _used_up(page: Page, *, in_url: bool) -> Identified:
+    """Say who comes with what stands for nothing, or no longer: another handshake could end the same way."""
+    if in_url:
+        raise _clean(page)
+    try:
+        return await by_cookies(page)
+    except (InvalidToken, MissingCredential, Redirect) as refused:
+        raise InvalidToken(AFTER_HANDSHAKE, carrier="cookie") from refused
+
+
+async def _brought_in(page: Page, issuer: Issuer, session: str, *, in_url: bool) -> Identified:
+    """Say whose the session is that a handshake has brought."""
+    identified: Identified | None = None
+    if session:
+        try:
+            identified = await judge_token(page.deps, session.encode(), page.route, named=issuer.name)
+        except InvalidToken as refused:
+            # Fresh from Clerk and not good: a clock is wrong, or the configuration. It would go on in circles.
+            detail = "a session fresh from its handshake"
+            raise Stuck(refused.reason, detail=detail, carrier="cookie") from refused
+    if in_url:
+        raise _clean(page)
+    if identified is None:
+        raise InvalidToken(AFTER_HANDSHAKE, carrier="cookie")
+    return page.admitted(identified)
