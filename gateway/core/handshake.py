@@ -88,6 +88,8 @@ def page_url(inbound: Inbound, policy: PagesPolicy) -> str | None:
         if not host:
             return None
         base = f"{forwarded.scheme}://{host.decode('latin-1')}"
+        if _split(base) is None:
+            return None
     return base + quote(inbound.target, safe=_PRINTABLE)
 
 

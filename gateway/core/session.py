@@ -204,6 +204,7 @@ def expired_reason(refresh: str) -> str:
 
 def auth_message(reason: str | None, *, carrier: str) -> str:
     """Say in Clerk's words what is wrong with a token; "" where its reason says it all. No claim is quoted."""
+    reason = _TOKEN_REASONS.get((reason or "").partition("-refresh-")[0], reason)
     text = _MESSAGES.get(reason or "")
     return f"{text} (reason={reason}, token-carrier={carrier})" if text else ""
 
@@ -228,6 +229,7 @@ _COOKIE_REASONS = {
     "token-not-active-yet": "session-token-nbf",
     "token-iat-in-the-future": "session-token-iat-in-the-future",
 }
+_TOKEN_REASONS = {spelt: reason for reason, spelt in _COOKIE_REASONS.items()} | {"session-token-expired": EXPIRED}
 # What Clerk looks at before it compares a token's time with the client's.
 _BEFORE_TIMES = frozenset({"token-invalid", "token-type-mismatch"})
 _SESSIONS = (None, SESSION_CATEGORY, SILENT_CATEGORY)

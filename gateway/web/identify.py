@@ -105,10 +105,8 @@ async def identify_token(deps: Deps, raw: bytes, route: Route) -> Identified:
     return identified
 
 
-async def judge_token(
-    deps: Deps, raw: bytes, route: Route, *, named: str | None, in_authorization: bool = False
-) -> Identified:
-    """Say whose a token of a type that the route takes is, of the instance `named` or of any, before it is admitted.
+async def judge_token(deps: Deps, raw: bytes, route: Route, *, named: str | None) -> Identified:
+    """Say whose a user's token is, of the instance `named` or of any, before it is admitted.
 
     Raises as `identify`.
     """
@@ -118,10 +116,9 @@ async def judge_token(
     now, key = deps.now(), sha256(raw).digest()
     identified = deps.verified.get(key, issuers.keys.generation, now)
     if identified is None:
-        taken = taken_by(route.admission, in_authorization=in_authorization)
+        taken = taken_by(route.admission, in_authorization=False)
         identified = await _judged(deps, issuers, raw, key, now=now, named=named, taken=taken)
-    if not in_authorization:
-        check_carried(identified.principal)
+    check_carried(identified.principal)
     return identified
 
 

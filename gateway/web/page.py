@@ -69,12 +69,12 @@ class Page(NamedTuple):
         """What a development instance knows the browser by."""
         return self.query.dev_browser or self.chosen.dev_browser.decode("latin-1")
 
-    def admitted(self, identified: Identified, *, carrier: str = "cookie") -> Identified:
-        """Give who is calling if the route takes such tokens. Raises InvalidToken."""
+    def admitted(self, identified: Identified) -> Identified:
+        """Give whose the cookies are if the route takes such tokens. Raises InvalidToken."""
         try:
             admit(identified.principal, self.route.admission)
         except InvalidToken as refused:
-            raise InvalidToken(refused.reason, detail=refused.detail, carrier=carrier) from refused
+            raise InvalidToken(refused.reason, detail=refused.detail, carrier="cookie") from refused
         return identified
 
     def follow(self, directives: tuple[str, ...]) -> None:

@@ -22,7 +22,7 @@ from gateway.core.session import (
 )
 from gateway.errors import InvalidToken, MissingCredential
 from gateway.net.handshakes import Stale
-from gateway.web.identify import judge_token
+from gateway.web.identify import identify, judge_token
 from gateway.web.page import Page
 
 # What Clerk is told of the request a session is refreshed for; it shows users their devices by it.
@@ -61,25 +61,24 @@ async def by_credential(page: Page) -> Identified:
     found = page.found
     if isinstance(found, SignedOut):
         raise InvalidToken(found.reason, carrier="cookie") if found.sent else MissingCredential(found.reason)
-    by_cookie = found.source == "cookie"
     try:
-        named = page.issuer.name if by_cookie else page.route.admission.issuer
-        identified = await judge_token(
-            page.deps, found.token, page.route, named=named,
-            in_authorization=found is page.inbound.header.credential,
-        )  # fmt: skip
-        if by_cookie:
-            check_cookie(identified.principal, found)
+        if found.source == "header":
+            identified = await identify(page.deps, page.inbound, page.route)
+            assert identified is not None  # which nobody with a token in the header is
+            return identified
+        identified = await judge_token(page.deps, found.token, page.route, named=page.issuer.name)
+        check_cookie(identified.principal, found)
     except InvalidToken as refused:
         return await _renewed(page, found, refused)
-    return page.admitted(identified, carrier=found.source)
+    return page.admitted(identified)
 
 
 async def _renewed(page: Page, found: Credential, refused: InvalidToken) -> Identified:
     """Say whose a token was that is not good."""
     reason, source = refused.reason or "", found.source
     spelt = cookie_reason(reason, found)
-    if reason not in TIMES or spelt == OLDER:
+    # What in a header is no session's, a machine's token say, no handshake makes better.
+    if reason not in TIMES or spelt == OLDER or (source == "header" and session_id_of(found.token) is None):
         raise InvalidToken(spelt, detail=refused.detail, carrier=source) from refused
     why = ""
     if reason == EXPIRED:

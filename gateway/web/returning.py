@@ -1,18 +1,21 @@
 """A document that comes back from Clerk's handshake: what it brings is exchanged for cookies, its URL cleaned."""
 
+import re
 from collections.abc import Iterator
 
 from gateway.core.claims import SESSION_CATEGORY, SILENT_CATEGORY
 from gateway.core.directives import read_directives, session_of
-from gateway.core.handshake import HANDSHAKE, NONCE, ON_THE_WAY_BACK, without_parameters
+from gateway.core.handshake import HANDSHAKE, NONCE, ON_THE_WAY_BACK, PageQuery, without_parameters
 from gateway.core.model import Identified
 from gateway.core.session import AFTER_HANDSHAKE
 from gateway.core.verify import read_token, signed_claims
-from gateway.errors import ClerkApiDown, InvalidToken, MissingCredential, Redirect
+from gateway.errors import ClerkApiDown, GatewayError, InvalidToken, MissingCredential, Redirect
 from gateway.web.identify import judge_token
 from gateway.web.issuers import Issuer
 from gateway.web.page import Page, Stuck
 from gateway.web.renewal import by_cookies
+
+_NONCE = re.compile(r"[\x21-\x7E]{1,512}")
 
 
 async def by_handshake(page: Page) -> Identified:
@@ -29,7 +32,7 @@ async def by_handshake(page: Page) -> Identified:
     try:
         issuer, directives = await _exchanged(page, nonce, token)
     except ClerkApiDown as down:
-        return await _unasked(page, down, in_url=in_url)
+        return await _by_cookies_or(page, down, in_url=in_url)  # what could not be checked is not refused
     except InvalidToken as refused:
         # Of another application on the same domain, perhaps: then the handshake is to be made once more. In a URL it
         # can only be ours, so that its key was, and nothing would change it.
@@ -38,8 +41,7 @@ async def by_handshake(page: Page) -> Identified:
         return await by_cookies(page)
     if not directives:
         return await _used_up(page, in_url=in_url)
-    page.follow(directives)
-    return await _brought_in(page, issuer, session_of(directives), in_url=in_url)
+    return await _brought_in(page, issuer, directives, in_url=in_url)
 
 
 def _brought(page: Page) -> tuple[str, bytes, bool]:
@@ -53,8 +55,10 @@ def _brought(page: Page) -> tuple[str, bytes, bool]:
     return cookies.get(NONCE.encode(), b"").decode("latin-1"), cookies.get(HANDSHAKE.encode(), b""), False
 
 
-def _clean(page: Page) -> Redirect:
-    return Redirect(without_parameters(page.url, ON_THE_WAY_BACK))
+def _clean(page: Page, *, signed_out: bool = False) -> Redirect:
+    """Give the way to the same document without the traces of the handshake."""
+    url = without_parameters(page.url, ON_THE_WAY_BACK)
+    return Redirect(url, AFTER_HANDSHAKE, auth_status="signed-out") if signed_out else Redirect(url)
 
 
 async def _exchanged(page: Page, nonce: str, token: bytes) -> tuple[Issuer, tuple[str, ...]]:
@@ -66,6 +70,8 @@ async def _exchanged(page: Page, nonce: str, token: bytes) -> tuple[Issuer, tupl
     """
     if not nonce:
         return page.issuer, await _of_token(page.issuer, token)
+    if not _NONCE.fullmatch(nonce):
+        return page.issuer, ()
     down: ClerkApiDown | None = None
     for issuer in _who_may_know(page):
         assert issuer.pages is not None
@@ -103,39 +109,39 @@ async def _of_token(issuer: Issuer, raw: bytes) -> tuple[str, ...]:
     return read_directives(signed_claims(token, key).get("handshake"))
 
 
-async def _unasked(page: Page, down: ClerkApiDown, *, in_url: bool) -> Identified:
-    """Say who comes with a nonce that nobody exchanges now. What could not be checked is not refused."""
-    try:
-        identified = await by_cookies(page)
-    except (InvalidToken, MissingCredential, Redirect) as refused:
-        raise down from refused
-    if in_url:
-        raise _clean(page)
-    return identified
-
-
 async def _used_up(page: Page, *, in_url: bool) -> Identified:
     """Say who comes with what stands for nothing, or no longer: another handshake could end the same way."""
     if in_url:
-        raise _clean(page)
-    try:
-        return await by_cookies(page)
-    except (InvalidToken, MissingCredential, Redirect) as refused:
-        raise InvalidToken(AFTER_HANDSHAKE, carrier="cookie") from refused
+        raise _clean(page, signed_out=True)
+    return await _by_cookies_or(page, InvalidToken(AFTER_HANDSHAKE, carrier="cookie"), in_url=False)
 
 
-async def _brought_in(page: Page, issuer: Issuer, session: str, *, in_url: bool) -> Identified:
+async def _brought_in(page: Page, issuer: Issuer, directives: tuple[str, ...], *, in_url: bool) -> Identified:
     """Say whose the session is that a handshake has brought."""
-    identified: Identified | None = None
+    session, identified = session_of(directives), None
     if session:
         try:
             identified = await judge_token(page.deps, session.encode(), page.route, named=issuer.name)
         except InvalidToken as refused:
             # Fresh from Clerk and not good: a clock is wrong, or the configuration. It would go on in circles.
             detail = "a session fresh from its handshake"
-            raise Stuck(refused.reason, detail=detail, carrier="cookie") from refused
+            stuck = Stuck(refused.reason, detail=detail, carrier="cookie")
+            return await _by_cookies_or(page, stuck, in_url=in_url)
+    page.follow(directives)
     if in_url:
-        raise _clean(page)
+        raise _clean(page, signed_out=identified is None)
     if identified is None:
         raise InvalidToken(AFTER_HANDSHAKE, carrier="cookie")
     return page.admitted(identified)
+
+
+async def _by_cookies_or(page: Page, otherwise: GatewayError, *, in_url: bool) -> Identified:
+    """Say who comes by the cookies there are, whatever a handshake has led to; where they are not good, that."""
+    try:
+        # The browser's name in the URL came with the handshake, and is no reason for another one.
+        identified = await by_cookies(page._replace(query=PageQuery()) if in_url else page)
+    except (InvalidToken, MissingCredential, Redirect) as refused:
+        raise otherwise from refused
+    if in_url:
+        raise _clean(page)
+    return identified
