@@ -85,18 +85,19 @@ async def identify(deps: Deps, inbound: Inbound, route: Route) -> Identified | N
     return identified
 
 
-async def identify_token(deps: Deps, raw: bytes, route: Route) -> Identified:
-    """Say who is calling by a user's token alone, as a header of that route would. Raises as `identify`."""
+async def identify_token(deps: Deps, raw: bytes, route: Route, *, in_authorization: bool = False) -> Identified:
+    """Say who is calling by a token alone, as a header of that route would. Raises as `identify`."""
     issuers, named = deps.issuers, route.admission.issuer
     if issuers is None:
         raise InvalidToken("token-invalid-issuer")
     now, key = deps.now(), sha256(raw).digest()
     identified = deps.verified.get(key, issuers.keys.generation, now)
     if identified is None:
-        taken = taken_by(route.admission, in_authorization=False)
+        taken = taken_by(route.admission, in_authorization=in_authorization)
         identified = await _judged(deps, issuers, raw, key, now=now, named=named, taken=taken)
     admit(identified.principal, route.admission)
-    check_carried(identified.principal)
+    if not in_authorization:
+        check_carried(identified.principal)
     return identified
 
 

@@ -1,14 +1,12 @@
 """Machine tokens through a running gateway: who is let in, what an upstream hears of them, and what Clerk is asked."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from tests.fakes.clerk import TEMPLATE
-from tests.fakes.clerk_api import Canned, FakeBackendApi, World, errors
+from tests.fakes.clerk_api import FakeBackendApi, World
 from tests.fakes.gateway import APP, CLERK, Answer, Running, gateway
 from tests.fakes.machine_tokens import api_key, m2m_token, oauth_token
 from tests.fakes.upstream import Echo, ScriptedUpstream
