@@ -31,17 +31,17 @@ def with_machines(
     issuers: Sequence[IssuerConfig], instances: Sequence[Instance], routes: Sequence[Route], report: Report
 ) -> tuple[IssuerConfig, ...]:
     """Give the issuers with what is needed to ask them about the machine tokens that routes take of them."""
-    for index, route in enumerate(routes):
-        _review_route(route, ("routes", index), report)
     taken: dict[str, set[str]] = {instance.name: set() for instance in instances}
-    for index, route in enumerate(routes):
-        kinds = _kinds(route)
-        whose = route.admission.issuer or (instances[0].name if len(instances) == 1 else None)
-        if kinds and whose is None:
-            message = "with several issuers a machine token does not say whose it is"
-            report.error(("routes", index, "token"), message, "Write issuer: and the name of the one to ask about it")
-        elif kinds and whose in taken:
-            taken[whose] |= kinds
+    if not report.is_broken(("routes",)):  # else some are missing, and their places do not tell
+        for index, route in enumerate(routes):
+            _review_route(route, ("routes", index), report)
+            kinds = _kinds(route)
+            whose = route.admission.issuer or (instances[0].name if len(instances) == 1 else None)
+            if kinds and whose is None:
+                message = "with several issuers a machine token does not say whose it is"
+                report.error(("routes", index, "token"), message, "Write issuer: and the name of the one to ask")
+            elif kinds and whose is not None:
+                taken[whose] |= kinds
     policies = {each.name: _policy(each, frozenset(taken[each.name]), report) for each in instances}
     return tuple(replace(issuer, machines=policies[issuer.name]) for issuer in issuers)
 
@@ -53,7 +53,7 @@ def _kinds(route: Route) -> frozenset[str]:
 def _policy(instance: Instance, taken: frozenset[str], report: Report) -> MachinePolicy | None:
     clerk, at = instance.clerk, instance.at
     own = _own_key(instance, report)
-    if clerk.machine_secret_key is not None and M2M not in taken and not report.is_broken(("routes",)):
+    if own is not None and M2M not in taken and not report.is_broken(("routes",)):
         report.warning((*at, "machine_secret_key"), "is not used: no route takes m2m tokens", "Leave it out")
     if not taken:
         return None

@@ -31,6 +31,7 @@ REFUSED_LIFE_S: Final = 5.0
 MOST_REFUSED: Final = 1_000  # more than can be asked about in that time
 KNOWN_LIFE_S: Final = 3600.0  # since a token was last good
 MOST_KNOWN: Final = 10_000
+STOPPED: Final = "the gateway stops asking"
 RESTING: Final = "Clerk has asked for a pause"
 MOST_REST_S: Final = 60.0  # that an answer can keep the gateway from asking again
 
@@ -129,7 +130,7 @@ class MachineTokens:
         return call.answer.result()
 
     def _begin(self, question: Question) -> _Call:
-        self._pump()  # whoever waited goes first
+        self.pump()  # whoever waited goes first
         rest_s = self._rest_until - self._now()
         if rest_s > 0:
             raise ClerkApiBusy(rest_s, detail=RESTING)
@@ -137,7 +138,7 @@ class MachineTokens:
         call = _Call(question, asyncio.get_running_loop().create_future(), is_known=is_known)
         self._queue(call)
         self._calls[question.key] = call
-        self._pump()
+        self.pump()
         return call
 
     def _queue(self, call: _Call) -> None:
@@ -150,7 +151,7 @@ class MachineTokens:
             self._settle(stranger, Overloaded())
         self._waiting.append(call)
 
-    def _pump(self) -> None:
+    def pump(self) -> None:
         """Start what waits and may go; come back for the rest."""
         while self._waiting and not self._window.wait_s(self._now()):
             call = next((each for each in self._waiting if each.is_known), self._waiting[0])
@@ -167,10 +168,10 @@ class MachineTokens:
 
     def _ring(self) -> None:
         self._timer = None
-        self._pump()
+        self.pump()
 
     async def _ask(self, call: _Call) -> None:
-        outcome: Principal | GatewayError = ClerkApiDown(detail="the gateway stops asking")
+        outcome: Principal | GatewayError = ClerkApiDown(detail=STOPPED)
         try:
             outcome = await self._outcome(call.question)
         except GatewayError as refused:
@@ -255,13 +256,13 @@ class MachineTokens:
         """Stop asking; whoever waits is told so."""
         if self._timer is not None:
             self._timer.cancel()
-        for call in self._waiting:
-            self._settle(call, ClerkApiDown(detail="the gateway stops asking"))
         self._waiting.clear()
         asked = [call.asked for call in self._calls.values() if call.asked is not None]
         for task in asked:
             task.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
+        for call in tuple(self._calls.values()):  # that had not begun
+            self._settle(call, ClerkApiDown(detail=STOPPED))
 
 
 def _read(kind: str, answer: Answer, *, asked_at: float) -> Principal:

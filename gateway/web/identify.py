@@ -98,15 +98,18 @@ async def identify(deps: Deps, inbound: Inbound, route: Route, client: Answering
     return identified
 
 
-async def identify_token(deps: Deps, raw: bytes, route: Route) -> Identified:
-    """Say who is calling by a user's token alone, as a header of that route would. Raises as `identify`."""
-    identified = await judge_token(deps, raw, route, named=route.admission.issuer)
+async def identify_token(deps: Deps, raw: bytes, route: Route, *, in_authorization: bool = False) -> Identified:
+    """Say who is calling by a token alone, as a header of that route would. Raises as `identify`."""
+    named = route.admission.issuer
+    identified = await judge_token(deps, raw, route, named=named, in_authorization=in_authorization)
     admit(identified.principal, route.admission)
     return identified
 
 
-async def judge_token(deps: Deps, raw: bytes, route: Route, *, named: str | None) -> Identified:
-    """Say whose a user's token is, of the instance `named` or of any, before it is admitted.
+async def judge_token(
+    deps: Deps, raw: bytes, route: Route, *, named: str | None, in_authorization: bool = False
+) -> Identified:
+    """Say whose a token of a type that the route takes is, of the instance `named` or of any, before it is admitted.
 
     Raises as `identify`.
     """
@@ -116,9 +119,10 @@ async def judge_token(deps: Deps, raw: bytes, route: Route, *, named: str | None
     now, key = deps.now(), sha256(raw).digest()
     identified = deps.verified.get(key, issuers.keys.generation, now)
     if identified is None:
-        taken = taken_by(route.admission, in_authorization=False)
+        taken = taken_by(route.admission, in_authorization=in_authorization)
         identified = await _judged(deps, issuers, raw, key, now=now, named=named, taken=taken)
-    check_carried(identified.principal)
+    if not in_authorization:
+        check_carried(identified.principal)
     return identified
 
 

@@ -96,7 +96,7 @@ class Issuers:
         """Choose who is asked about a token that does not say whose it is: the only one, or the one named."""
         if self.is_one:
             return self._all[0]
-        return self._by_name[named] if named is not None else None
+        return self._by_name.get(named) if named is not None else None
 
     def of(self, token: SignedToken, *, named: str | None = None) -> Issuer | None:
         """Choose whose token this claims to be; None where it is nobody's here, or not that of the one named."""
@@ -106,7 +106,7 @@ class Issuers:
         chosen = next((issuer for issuer in self._all if token.kid in issuer.keys.kids), None)
         chosen = chosen or self._claimed(claimed_issuer(token))
         if chosen is None and named is not None:
-            return self._by_name[named]
+            return self._by_name.get(named)  # a route of before a reload may name one that is gone
         return chosen if named is None or chosen is None or chosen.name == named else None
 
     def _claimed(self, said: str | None) -> Issuer | None:

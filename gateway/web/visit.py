@@ -6,7 +6,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from gateway.core.cors import answer_fields
-from gateway.core.model import Identified, Inbound, Principal
+from gateway.core.model import Credential, Identified, Inbound, Principal
 from gateway.core.routing import Route
 from gateway.errors import Draining, GatewayError
 from gateway.net.exchange import Answer
@@ -149,6 +149,12 @@ class Visit:
         if wire is None or inbound is None or inbound.method != "GET":
             return False
         return respond.is_event_stream(wire)
+
+    @property
+    def presented(self) -> tuple[bytes, Route] | None:
+        """The token in `Authorization`, and the route."""
+        found = self.inbound.header.credential if self.inbound is not None else None
+        return (found.token, self.route) if isinstance(found, Credential) and self.route is not None else None
 
     def break_off(self, ending: Ending) -> None:
         """Cut the client's connection, and with it what the upstream is still sending."""
