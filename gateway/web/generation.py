@@ -210,7 +210,7 @@ class Generations:
                 issuer.credentials,
                 self._machine_tokens(issuer),
                 self._pages(issuer),
-            )  # fmt: skip
+            )
             for issuer, source in zip(config.issuers, keys, strict=True)
         ]
         self._verdicts.add(verified)
