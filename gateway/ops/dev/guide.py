@@ -99,8 +99,8 @@ Open {url} in a browser, or paste into another terminal, in this folder:
     {url}/app
 
   For machines: an API key, and one that lacks the scope; a signed M2M token; one that is taken back
-    {bearer} --type api_key --scope reports:read)" {url}/machines/reports
-    {bearer} --type api_key)" {url}/machines/reports
+    {bearer} --type api_key --scope reports:read)" {url}/reports
+    {bearer} --type api_key)" {url}/reports
     {bearer} --type m2m --jwt)" {url}/machines/hello
     KEY=$({token} --type api_key)
     curl -H "Authorization: Bearer $KEY" {url}/machines/hello
