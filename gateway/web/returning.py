@@ -10,6 +10,7 @@ from gateway.core.model import Identified
 from gateway.core.session import AFTER_HANDSHAKE
 from gateway.core.verify import read_token, signed_claims
 from gateway.errors import ClerkApiDown, GatewayError, InvalidToken, MissingCredential, Redirect
+from gateway.net.handshakes import Handshakes
 from gateway.web.identify import judge_token
 from gateway.web.issuers import Issuer
 from gateway.web.page import Page, Stuck
@@ -73,11 +74,9 @@ async def _exchanged(page: Page, nonce: str, token: bytes) -> tuple[Issuer, tupl
     if not _NONCE.fullmatch(nonce):
         return page.issuer, ()
     down: ClerkApiDown | None = None
-    for issuer in _who_may_know(page):
-        assert issuer.pages is not None
-        assert issuer.pages.clerk is not None
+    for issuer, clerk in _who_may_know(page):
         try:
-            directives = await issuer.pages.clerk.payload(nonce)
+            directives = await clerk.payload(nonce)
         except ClerkApiDown as error:
             down = down or error
             continue
@@ -88,13 +87,14 @@ async def _exchanged(page: Page, nonce: str, token: bytes) -> tuple[Issuer, tupl
     return page.issuer, ()
 
 
-def _who_may_know(page: Page) -> Iterator[Issuer]:
-    """Give the instances that a nonce may be of, which does not say it."""
-    yield page.issuer
-    issuers = page.deps.issuers
-    if page.route.admission.issuer is None and issuers is not None:
-        others = (issuer for issuer in issuers if issuer is not page.issuer)
-        yield from (issuer for issuer in others if issuer.pages is not None and issuer.pages.clerk is not None)
+def _who_may_know(page: Page) -> Iterator[tuple[Issuer, Handshakes]]:
+    """Give the instances that a nonce may be of, which does not say it, and whom to ask."""
+    issuers = [page.issuer]
+    if page.route.admission.issuer is None:
+        issuers += [issuer for issuer in page.deps.issuers or () if issuer is not page.issuer]
+    for issuer in issuers:
+        if issuer.pages is not None and issuer.pages.clerk is not None:
+            yield issuer, issuer.pages.clerk
 
 
 async def _of_token(issuer: Issuer, raw: bytes) -> tuple[str, ...]:
