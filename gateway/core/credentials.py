@@ -28,7 +28,9 @@ __all__ = [
 # Padding is not base64url as RFC 7515 §2 has it, but Clerk decodes it, so it is still a token.
 _JWT = re.compile(rb"[\w-]+={0,2}\.[\w-]+={0,2}\.[\w-]*={0,2}")
 _MACHINE_PREFIXES = (b"ak_", b"mt_", b"m2m_", b"oat_")
-_READ_COOKIE = re.compile(rb"(?:^|;)[ \t]*(__(?:session|client_uat|refresh|clerk_db_jwt)[^=; \t]*)[ \t]*=([^;]*)")
+_READ_COOKIE = re.compile(
+    rb"(?:^|;)[ \t]*(__(?:session|client_uat|refresh|clerk_(?:db_jwt|handshake|redirect_count))[^=; \t]*)[ \t]*=([^;]*)"
+)
 _CLERK_COOKIE = re.compile(rb"(?:^|;)\s*__(?:session|client|refresh|clerk_)[^;]*", re.IGNORECASE)
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _DEFAULT_PORT = {b"https": b":443", b"http": b":80"}
