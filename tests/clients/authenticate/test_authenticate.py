@@ -1,0 +1,68 @@
+"""Clerk's own `authenticateRequest` and a running gateway are asked the same, and have to say the same."""
+
+import asyncio
+import dataclasses
+import shutil
+from collections import Counter
+from typing import NamedTuple
+
+import pytest
+
+from tests.clients.authenticate import edge, sdk
+from tests.clients.authenticate.api import Api
+from tests.clients.authenticate.case import Case, Outcome
+from tests.clients.authenticate.differences import DIFFERENCES
+from tests.clients.authenticate.setups import SECRETS, is_built
+from tests.clients.authenticate.table import CASES
+from tests.clients.conftest import HERE
+
+
+class Answers(NamedTuple):
+    """What both sides said to each case; the gateway to those it can be asked."""
+
+    sdk: dict[str, Outcome]
+    edge: dict[str, Outcome]
+
+
+async def ask_both() -> Answers:
+    answers = {key: answer for case in CASES for key, answer in case.api.items()}
+    async with Api(SECRETS, answers) as api:
+        said = await sdk.ask_all(CASES, api.url)
+        return Answers(said, await edge.ask_all(CASES, api))
+
+
+@pytest.fixture(scope="session")
+def answers() -> Answers:
+    if shutil.which("node") is None:
+        pytest.skip("Node is not installed: apt-get install nodejs npm")
+    if not (HERE / "node_modules" / "@clerk" / "backend").exists():
+        pytest.skip("Clerk's npm package is not installed: npm ci --prefix tests/clients")
+    return asyncio.run(ask_both())
+
+
+def comparable(said: Outcome) -> Outcome:
+    """Leave out what this version does not have yet."""
+    return said if is_built("clerk.handshake") else dataclasses.replace(said, marks=())
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_both_say_the_same(case: Case, answers: Answers) -> None:
+    wanted, difference = answers.sdk[case.name], DIFFERENCES.get(case.name)
+    missing = [key for key in edge.needs(case) if not is_built(key)]
+    if wanted.state == "redirect" and not is_built("clerk.handshake"):
+        missing.append("clerk.handshake")
+    if missing:
+        pytest.skip(f"waits for {', '.join(missing)}")
+    wanted, said = comparable(wanted), comparable(answers.edge[case.name])
+    if difference is None:
+        assert said == wanted
+    else:
+        assert said != wanted, "no longer differs: take it out of DIFFERENCES"
+        assert f"{said.state} {said.reason}" == difference.says, difference.why
+
+
+def test_the_table_is_what_it_should_be() -> None:
+    names = Counter(case.name for case in CASES)
+    assert [name for name, count in names.items() if count > 1] == []
+    assert DIFFERENCES.keys() <= names.keys()
+    assert len(CASES) >= 200
