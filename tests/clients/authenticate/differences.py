@@ -11,4 +11,123 @@ class Difference(NamedTuple):
     why: str
 
 
-DIFFERENCES: Mapping[str, Difference] = {}
+def _because(why: str, rows: Mapping[str, str]) -> Mapping[str, Difference]:
+    """Give the reason once for several rows; `rows` are names, blank between them, by what the gateway says."""
+    return {name: Difference(says, why) for says, names in rows.items() for name in names.split()}
+
+
+IN = "signed-in None"
+OUT = "signed-out "
+
+DIFFERENCES: Mapping[str, Difference] = {
+    # --- where a token stands -----------------------------------------------------------------------------------------
+    **_because(
+        "schemes are case-insensitive, and any blanks may follow one (RFC 9110 §11.1, §11.4)",
+        {IN: "header-bearer-in-lower-case header-bearer-in-capitals header-two-blanks header-tab"},
+    ),
+    **_because(
+        "what follows the token is not dropped unseen: it is no token68 (RFC 6750 §2.1)",
+        {OUT + "token-invalid": "header-something-behind"},
+    ),
+    **_because(
+        "a value without a scheme is a credential only where it has the form of one (CONTRACT §4)",
+        {OUT + "session-token-and-uat-missing": "header-a-word", IN: "header-a-word-beside-a-good-cookie"},
+    ),
+    **_because(
+        "which of two fields an upstream would read nobody knows (CONTRACT §4); the SDK sees them joined by a comma",
+        {"refused-400 two-credentials": "header-twice"},
+    ),
+    # --- forms --------------------------------------------------------------------------------------------------------
+    **_because(
+        "a token has one spelling: no padding (RFC 7515 §2)",
+        {OUT + "token-invalid": "header-payload-padded header-signature-padded cookie-equals-behind"},
+    ),
+    **_because(
+        "claims are an object, and no member twice (RFC 7519 §7.2, RFC 8725 §2.4)",
+        {OUT + "token-invalid": "header-payload-an-array header-member-twice"},
+    ),
+    **_because(
+        "of the payload nothing is read before the signature holds",
+        {OUT + "token-invalid-signature": "cookie-payload-not-json"},
+    ),
+    **_because(
+        "RS256 is the one algorithm there is, so the others are called what they are; the SDK fails importing the key",
+        {OUT + "token-invalid-algorithm": "header-alg-RS384 header-alg-RS512"},
+    ),
+    **_because(
+        "a member that is no text is malformed before it is unknown",
+        {OUT + "token-invalid": "header-kid-a-number header-cat-null"},
+    ),
+    **_because(
+        "an extension nobody understands makes the token invalid (RFC 7515 §4.1.11)",
+        {OUT + "token-invalid": "header-crit header-crit-empty"},
+    ),
+    # --- claims -------------------------------------------------------------------------------------------------------
+    **_because(
+        "what the upstream is told has to be somebody, and printable",
+        {OUT + "token-verification-failed": "header-sub-empty header-sub-with-control"},
+    ),
+    **_because(
+        "a session token is that of a session",
+        {
+            OUT + "token-verification-failed": "header-sid-missing",
+            OUT + "token-type-mismatch": "header-sid-missing-without-cat",
+        },
+    ),
+    **_because(
+        "an audience is asked for and there is an aud: then it has to be one, not something that cannot be compared",
+        {OUT + "token-verification-failed": "header-aud-empty header-aud-empty-list header-aud-mixed header-aud-number"},
+    ),
+    **_because(
+        "the issuer is always checked, the SDK does it only when told",
+        {OUT + "token-invalid-issuer": "header-iss-other-loose header-iss-missing-loose"},
+    ),
+    **_because(
+        "a time beyond what a date can be is no time",
+        {OUT + "token-verification-failed": "header-exp-far header-nbf-far"},
+    ),
+    **_because(
+        "without iat no token can be told from one minted before the user signed out",
+        {OUT + "token-verification-failed": "header-iat-missing cookie-iat-missing"},
+    ),
+    **_because(
+        "features without a scope grant nothing anybody could name; the SDK throws, which is a 500 in most applications",
+        {OUT + "token-invalid": "header-v2-feature-without-scope"},
+    ),
+    **_because(
+        "upstreams are always told a role with org: before it (CONTRACT §5)",
+        {IN: "header-v1-role-without-prefix"},
+    ),
+    **_because(
+        "a pending session is signed out for both, but the gateway says why (CONTRACT §8)",
+        {OUT + "session-pending": "header-pending cookie-pending document-pending"},
+    ),
+    # --- times --------------------------------------------------------------------------------------------------------
+    **_because(
+        "a header's token is spelt as verifyToken does (CONTRACT §8 has it as the example): no cookie is about to refresh it",
+        {
+            OUT + "token-expired": "header-exp-negative header-exp-5s-ago header-exp-now-punctual header-fetch-expired "
+            "header-POST-expired header-DELETE-expired header-HEAD-expired header-OPTIONS-expired "
+            "header-expired-beside-a-refresh-cookie header-expired-beside-cookies",
+            OUT + "token-not-active-yet": "header-nbf-in-6s header-nbf-in-1s-punctual header-fetch-nbf",
+            OUT + "token-iat-in-the-future": "header-iat-in-6s header-fetch-iat",
+        },
+    ),
+    # --- keys ---------------------------------------------------------------------------------------------------------
+    **_because(
+        "keys that cannot be had say nothing about a token: 503, never signed out (CONTRACT §8)",
+        {
+            "unavailable keys_unavailable": "header-keys-cannot-be-had header-keys-refused cookie-keys-cannot-be-had "
+            "cookie-expired-and-keys-cannot-be-had"
+        },
+    ),
+    # --- cookies ------------------------------------------------------------------------------------------------------
+    **_because(
+        "a cookie counts for a change only where its own pages sent it (CONTRACT §4); the SDK leaves that to the application",
+        {"refused-403 origin": "cookie-POST-from-elsewhere cookie-POST-from-nowhere"},
+    ),
+    **_because(
+        "Clerk writes no hexadecimal times: read as 0, which is signed out",
+        {OUT + "session-token-but-no-client-uat": "cookie-uat-hexadecimal"},
+    ),
+}

@@ -1,6 +1,6 @@
 """The whole table."""
 
-from tests.clients.authenticate import in_cookies, in_documents, in_headers, in_returns, in_satellites
+from tests.clients.authenticate import in_cookies, in_documents, in_headers, in_machines, in_returns, in_satellites
 from tests.clients.authenticate.case import Case
 
 CASES: tuple[Case, ...] = (
@@ -9,4 +9,5 @@ CASES: tuple[Case, ...] = (
     *in_documents.rows(),
     *in_satellites.rows(),
     *in_returns.rows(),
+    *in_machines.rows(),
 )
