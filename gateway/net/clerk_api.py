@@ -1,6 +1,6 @@
 """Clerk's Backend API, as much of it as the gateway asks for: users, organisations, memberships, ending a session.
 
-Asked slower than Clerk allows, so that the application's own calls have room; what fails is tried again a few times.
+Asked slower than Clerk allows, so that the application's own calls have room. How it is asked is `clerk_client`.
 Raises `ClerkApiDown`, and `ClerkApiRefused` where the secret key is not taken; nothing else. The key is never logged.
 """
 
@@ -8,8 +8,6 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
@@ -18,17 +16,15 @@ import orjson
 
 from gateway.core.directory import both_ends
 from gateway.core.events import as_name, member
-from gateway.errors import ClerkApiDown, ClerkApiRefused
-from gateway.net.jwks import cause_of
+from gateway.errors import ClerkApiDown
+from gateway.net.clerk_client import ClerkClient, Patience, Query
 
-API_VERSION: Final = "2026-05-12"
 PAGE: Final = 500  # the most Clerk gives at once
 IDS_AT_ONCE: Final = 100  # the most it takes in one filter
 PER_S: Final = {"live": 100.0, "test": 10.0}  # what Clerk lets all that have an instance's key ask together
 COMMANDS: Final = 0.6  # of that, for `gateway sync`,
 OURS: Final = 0.2  # and for a running gateway beside it; the rest is left to the application
 Object = Mapping[str, Any]
-Query = Sequence[tuple[str, str]]
 
 
 class Source(Protocol):
@@ -61,19 +57,6 @@ class Source(Protocol):
         """Give all memberships of a user; none where there is no such user."""
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How often it is asked, how long it is waited for."""
-
-    connect_s: float = 5.0
-    total_s: float = 30.0
-    attempts: int = 5  # where it fails
-    first_pause_s: float = 0.5  # doubled each time
-    refusals: int = 20  # 429s, each waited out
-    longest_wait_s: float = 300.0  # that a Retry-After may ask for
-    answer_bytes: int = 64 * 1_048_576  # 500 users with all the metadata Clerk allows are a fourth of it
-
-
 class ClerkApi:
     """The Backend API at `api_url`, asked with `secret_key`. The session is the caller's: see `open_session`.
 
@@ -93,11 +76,11 @@ class ClerkApi:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         rng: Callable[[], float] = random.random,
     ) -> None:
-        self._url, self._key, self._session = f"{api_url.rstrip('/')}/v1", secret_key, session
-        self._patience = patience or Patience()
-        self._now, self._clock, self._sleep, self._rng = now, clock, sleep, rng
-        self._interval_s = 1 / (share * PER_S["test" if secret_key.startswith("sk_test_") else "live"])
-        self._next_at = float("-inf")  # when the next request may leave
+        self._client = ClerkClient(
+            f"{api_url.rstrip('/')}/v1", secret_key, session,
+            per_s=share * PER_S["test" if secret_key.startswith("sk_test_") else "live"],
+            patience=patience, now=now, clock=clock, sleep=sleep, rng=rng,
+        )  # fmt: skip
 
     # --- users -------------------------------------------------------------------------------------------------------
 
@@ -166,130 +149,14 @@ class ClerkApi:
 
     async def revoke_session(self, session_id: str) -> bool:
         """End a session; False where there is none."""
-        return await self._ask("POST", f"/sessions/{_part(session_id)}/revoke", missing=True) is not None
+        return await self._client.ask("POST", f"/sessions/{_part(session_id)}/revoke", missing=True) is not None
 
     async def keys(self) -> bytes:
         """Give the instance's key set, which says whose secret key this is."""
         return orjson.dumps(_as_object(await self._get("/jwks"), "/jwks"))
 
-    # --- asking ------------------------------------------------------------------------------------------------------
-
     async def _get(self, path: str, query: Query = (), *, missing: bool = False) -> Any:
-        return await self._ask("GET", path, query, missing=missing)
-
-    async def _ask(self, method: str, path: str, query: Query = (), *, missing: bool = False) -> Any:
-        """Ask until there is an answer: the parsed body, or None for a 404 where something may be missing."""
-        failed = refused = 0
-        while True:
-            await self._pace()
-            try:
-                status, fields, body = await self._send(method, path, query)
-                if status == 429:
-                    refused += 1
-                    self._hold(path, fields, last=refused > self._patience.refusals)
-                    continue
-                if status < 500:
-                    return _read(path, status, body, missing=missing)
-                why = f"status {status}"
-            # RuntimeError: a session that was closed under our hands.
-            except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
-                why = cause_of(error)
-            failed += 1
-            if failed >= self._patience.attempts:
-                raise ClerkApiDown(detail=f"{path}: {why}")
-            pause_s = self._patience.first_pause_s * 2 ** (failed - 1)
-            await self._sleep(pause_s * (1 - self._rng() / 2))
-
-    async def _pace(self) -> None:
-        """Wait for this request's turn: one after the other, an interval apart, whoever asks."""
-        while True:
-            now = self._now()
-            if now >= self._next_at:
-                self._next_at = now + self._interval_s
-                return
-            await self._sleep(self._next_at - now)
-
-    def _hold(self, path: str, fields: Mapping[str, str], *, last: bool) -> None:
-        """Let nobody ask before Clerk wants to hear again."""
-        wait_s = _wait_s(fields, now=self._clock())
-        if last or wait_s > self._patience.longest_wait_s:
-            raise ClerkApiDown(detail=f"{path}: status 429, and to wait {wait_s:g} s")
-        self._next_at = max(self._next_at, self._now() + wait_s * (1 + self._rng() / 10))
-
-    async def _send(self, method: str, path: str, query: Query) -> tuple[int, Mapping[str, str], bytes]:
-        patience = self._patience
-        asked = self._session.request(
-            method,
-            self._url + path,
-            params=list(query),
-            headers={
-                "Authorization": f"Bearer {self._key}",
-                "Clerk-API-Version": API_VERSION,
-                "Accept": "application/json",
-                "Accept-Encoding": "identity",
-            },
-            allow_redirects=False,  # the key goes to the configured address or nowhere
-            timeout=aiohttp.ClientTimeout(total=patience.total_s, sock_connect=patience.connect_s),
-        )
-        async with asked as answer:
-            body = bytearray()
-            async for chunk in answer.content.iter_any():
-                body += chunk
-                if len(body) > patience.answer_bytes:
-                    raise ValueError(f"too large: more than {patience.answer_bytes} bytes")
-            return answer.status, answer.headers, bytes(body)
-
-
-def open_session() -> aiohttp.ClientSession:
-    """Make a session as Clerk is asked with: without cookies, without proxies from the environment."""
-    return aiohttp.ClientSession(trust_env=False, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
-
-
-def _read(path: str, status: int, body: bytes, *, missing: bool) -> Any:
-    """Read an answer that is not to be asked for again."""
-    # Only where Clerk itself says so: what stands at a wrong address knows of nobody, and who is missing is erased.
-    if status == 404 and missing and (_code(body) or "").endswith("not_found"):
-        return None
-    if status in (401, 403):
-        raise ClerkApiRefused(_code(body), detail=f"{path}: status {status}, {_code(body) or 'without a reason'}")
-    if status != 200:
-        raise ClerkApiDown(detail=f"{path}: status {status}, {_code(body) or 'not in the words of Clerk'}")
-    try:
-        found = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise ClerkApiDown(detail=f"{path}: what came is not JSON") from None
-    if found is None:  # which would read as nobody
-        raise ClerkApiDown(detail=f"{path}: what came is null")
-    return found
-
-
-def _wait_s(fields: Mapping[str, str], *, now: float) -> float:
-    """Read Retry-After, seconds or a date (RFC 9110 §10.2.3); a second where it says nothing one can read."""
-    after = fields.get("Retry-After", "").strip()
-    if after.isdecimal() and after.isascii() and len(after) < 7:
-        return float(after)
-    until = _date(after)
-    if until is None:
-        return 1.0
-    # By the clock that the date is of, where the answer tells its time.
-    there = _date(fields.get("Date", ""))
-    return max(0.0, until - (now if there is None else there))
-
-
-def _date(text: str) -> float | None:
-    try:
-        return parsedate_to_datetime(text).timestamp()
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _code(body: bytes) -> str | None:
-    """Give Clerk's word for what is wrong; None where Clerk did not say it, but somebody in between."""
-    try:
-        first = orjson.loads(body)["errors"][0]["code"]
-    except (orjson.JSONDecodeError, LookupError, TypeError):
-        return None
-    return as_name(first)
+        return await self._client.ask("GET", path, query, missing=missing)
 
 
 def _page(offset: int, limit: int) -> list[tuple[str, str]]:

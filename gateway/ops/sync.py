@@ -81,7 +81,8 @@ async def _until_told(running: Any) -> None:
 
 
 async def _sync(config: Config, report: Report, *, dry_run: bool, restart: bool) -> None:
-    from gateway.net.clerk_api import COMMANDS, ClerkApi, open_session
+    from gateway.net.clerk_api import COMMANDS, ClerkApi
+    from gateway.net.clerk_client import open_session
 
     assert config.backend is not None
     async with open_session() as session:

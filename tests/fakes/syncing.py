@@ -12,7 +12,8 @@ from sqlalchemy import select
 
 from gateway.core.directory import Row
 from gateway.core.reconcile import Progress
-from gateway.net.clerk_api import ClerkApi, open_session
+from gateway.net.clerk_api import ClerkApi
+from gateway.net.clerk_client import open_session
 from gateway.net.sync import Page, Run
 from gateway.store.database import Database
 from gateway.store.directory import row_from

@@ -6,7 +6,8 @@ import orjson
 import pytest
 
 from gateway.errors import ClerkApiDown, ClerkApiRefused
-from gateway.net.clerk_api import COMMANDS, ClerkApi, Patience, open_session
+from gateway.net.clerk_api import COMMANDS, ClerkApi
+from gateway.net.clerk_client import Patience, open_session
 from tests.fakes.clerk_api import Canned, FakeBackendApi, World, errors
 
 Call = Callable[[ClerkApi], Awaitable[Any]]

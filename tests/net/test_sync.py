@@ -10,7 +10,8 @@ from gateway.core.directory import claims_row
 from gateway.core.reconcile import SETTLED_MS, STAGES, Tally
 from gateway.core.verify import KeySet, parse_jwks
 from gateway.errors import ClerkApiDown, ClerkApiRefused, SyncRefused
-from gateway.net.clerk_api import ClerkApi, open_session
+from gateway.net.clerk_api import ClerkApi
+from gateway.net.clerk_client import open_session
 from gateway.net.jwks import StaticKeys
 from gateway.net.sync import BELIEVED, Page, instance_of, reconciled
 from gateway.store.database import Database

@@ -1,0 +1,40 @@
+"""What is asked of Clerk's Backend API, and what of its answers is left to whoever asked; the rest: `test_clerk_api`."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.errors import ClerkApiDown
+from gateway.net.clerk_client import Answer, ClerkClient, Patience, open_session
+from tests.fakes.clerk_api import Canned, FakeBackendApi, World, errors
+
+
+@pytest.fixture
+async def clerk() -> AsyncIterator[FakeBackendApi]:
+    async with FakeBackendApi(World()) as started:
+        yield started
+
+
+@pytest.fixture
+async def client(clerk: FakeBackendApi) -> AsyncIterator[ClerkClient]:
+    async with open_session() as session:
+        yield ClerkClient(clerk.url, clerk.secret_key, session, patience=Patience(attempts=1))
+
+
+async def test_content_is_sent_as_json_and_a_no_is_an_answer(clerk: FakeBackendApi, client: ClerkClient) -> None:
+    clerk.canned.append(Canned(404, errors("token-invalid")))
+    answer = await client.answer("POST", "/m2m_tokens/verify", content={"token": "mt_1"})
+    assert (answer.status, answer.code) == (404, "token-invalid")
+    assert clerk.requests == ["POST /m2m_tokens/verify"]
+
+
+async def test_one_attempt_is_one(clerk: FakeBackendApi, client: ClerkClient) -> None:
+    clerk.canned += [Canned(500, b"")] * 2
+    with pytest.raises(ClerkApiDown):
+        await client.answer("GET", "/v1/users")
+    assert len(clerk.requests) == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"errors": []}', b'{"errors": [{"code": 1}]}', b"{}"])
+def test_a_code_is_clerks_or_none(body: bytes) -> None:
+    assert Answer(404, body).code is None
