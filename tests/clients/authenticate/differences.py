@@ -76,7 +76,10 @@ DIFFERENCES: Mapping[str, Difference] = {
     ),
     **_because(
         "an audience is asked for and there is an aud: then it has to be one, not something that cannot be compared",
-        {OUT + "token-verification-failed": "header-aud-empty header-aud-empty-list header-aud-mixed header-aud-number"},
+        {
+            OUT
+            + "token-verification-failed": "header-aud-empty header-aud-empty-list header-aud-mixed header-aud-number"
+        },
     ),
     **_because(
         "the issuer is always checked, the SDK does it only when told",

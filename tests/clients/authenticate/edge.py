@@ -72,7 +72,11 @@ def routes() -> Iterable[Mapping[str, Any]]:
 async def ask(running: Running, case: Case) -> Answer:
     """Send one request as it stands."""
     host = urlsplit(SETUPS[case.setup].url).netloc
-    lines = [f"{case.method} {case.target} HTTP/1.1", f"Host: {host}", *(f"{name}: {value}" for name, value in case.fields)]
+    lines = [
+        f"{case.method} {case.target} HTTP/1.1",
+        f"Host: {host}",
+        *(f"{name}: {value}" for name, value in case.fields),
+    ]
     head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
     async with asyncio.timeout(20):
         return await running.raw(head, is_head=case.method == "HEAD")
@@ -103,5 +107,7 @@ def who(told: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """Say who the upstream was told is signed in."""
     said: dict[str, Any] = {name: told.get(field) for name, field in TOLD.items()}
     decoded = {name: unquote(value) for name, value in said.items() if value and name not in LISTS}
-    lists = {name: [unquote(each) for each in value.split(",")] for name, value in said.items() if value and name in LISTS}
+    lists = {
+        name: [unquote(each) for each in value.split(",")] for name, value in said.items() if value and name in LISTS
+    }
     return named(decoded | lists)

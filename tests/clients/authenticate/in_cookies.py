@@ -5,7 +5,20 @@ from typing import Any
 
 from tests.clients.authenticate.case import Case
 from tests.clients.authenticate.setups import (
-    APP, DEV, DEV_SFX, FETCH, LIVE, NOW, OTHER, PK_DEV, SFX, Fields, aged, bent, cookies, session,
+    APP,
+    DEV,
+    DEV_SFX,
+    FETCH,
+    LIVE,
+    NOW,
+    OTHER,
+    PK_DEV,
+    SFX,
+    Fields,
+    aged,
+    bent,
+    cookies,
+    session,
 )  # fmt: skip
 from tests.fakes.clerk import M2M, SILENT, TEMPLATE, b64url
 
@@ -110,8 +123,13 @@ def suffixes() -> Iterator[Case]:
     yield row("rule-2-plain-of-another-alone", cookies(session=theirs, uat=UAT))
     yield row("rule-2-plain-of-another-and-out", cookies(session=theirs, uat=UAT, uat_s=0))
     yield row("rule-2-iss-a-number", cookies(session=session(iss=7), uat=UAT, session_s=own, uat_s=UAT))
-    yield row("rule-2-iss-http", cookies(session=session(iss="http://clerk.example.com"), uat=UAT, session_s=own, uat_s=UAT))
-    yield row("rule-2-iss-in-capitals", cookies(session=session(iss="HTTPS://clerk.example.com"), uat=UAT, session_s=own, uat_s=UAT))
+    yield row(
+        "rule-2-iss-http", cookies(session=session(iss="http://clerk.example.com"), uat=UAT, session_s=own, uat_s=UAT)
+    )
+    yield row(
+        "rule-2-iss-in-capitals",
+        cookies(session=session(iss="HTTPS://clerk.example.com"), uat=UAT, session_s=own, uat_s=UAT),
+    )
     yield row("rule-3-plain-alone", cookies(session=plain, uat=UAT))
     yield row("rule-4-plain-newer", cookies(session=newer, uat=UAT, session_s=older, uat_s=UAT))
     yield row("rule-4-plain-older", cookies(session=aged(30, sub="user_plain"), uat=UAT, session_s=own, uat_s=UAT))
@@ -128,7 +146,10 @@ def suffixes() -> Iterator[Case]:
     yield row("suffix-of-another", (("Cookie", f"__session_AAAAAAAA={own}; __client_uat_AAAAAAAA={UAT}"),))
     yield row("two-applications", (("Cookie", f"__session_AAAAAAAA={theirs}; __client_uat_AAAAAAAA={UAT}; "
               f"__session={theirs}; __client_uat={UAT}; __session_{SFX}={own}; __client_uat_{SFX}={UAT}"),))  # fmt: skip
-    yield row("suffix-in-another-case", (("Cookie", f"__session_{SFX.swapcase()}={own}; __client_uat_{SFX.swapcase()}={UAT}"),))
+    yield row(
+        "suffix-in-another-case",
+        (("Cookie", f"__session_{SFX.swapcase()}={own}; __client_uat_{SFX.swapcase()}={UAT}"),),
+    )
     yield row("name-that-only-begins-so", (("Cookie", f"__session_hijack={GOOD}; __client_uat={UAT}"),))
 
 
@@ -148,7 +169,9 @@ def spellings() -> Iterator[Case]:
     yield written("name-percent-encoded", f"%5F_session={GOOD}; {uat}")
     yield written("first-wins", f"__session={GOOD}; __session={other}; {uat}")
     yield written("first-wins-even-empty", f"__session=; __session={other}; {uat}")
-    yield written("first-wins-of-ten", "; ".join(f"__session={session(sub=f'user_{n}')}" for n in range(10)) + f"; {uat}")
+    yield written(
+        "first-wins-of-ten", "; ".join(f"__session={session(sub=f'user_{n}')}" for n in range(10)) + f"; {uat}"
+    )
     yield written("first-uat-wins", f"__session={GOOD}; {uat}; __client_uat=0")
     yield written("first-uat-wins-at-zero", f"__session={GOOD}; __client_uat=0; {uat}")
     yield written("name-in-capitals", f"__SESSION={GOOD}; {uat}")
@@ -197,4 +220,8 @@ def development() -> Iterator[Case]:
         yield row(f"dev-{name}", fields, setup="dev")
     yield row("dev-browser-in-the-query", cookies(session=good, uat=UAT), setup="dev", query="__clerk_db_jwt=dvb_1")
     yield Case("header-dev-browser-missing", fields=(("Authorization", f"Bearer {good}"),), setup="dev")
-    yield row("dev-suffix-of-its-own", (("Cookie", f"__session_{DEV_SFX}={good}; __clerk_db_jwt_{DEV_SFX}=dvb_1"),), setup="dev")
+    yield row(
+        "dev-suffix-of-its-own",
+        (("Cookie", f"__session_{DEV_SFX}={good}; __clerk_db_jwt_{DEV_SFX}=dvb_1"),),
+        setup="dev",
+    )

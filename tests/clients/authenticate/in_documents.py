@@ -4,7 +4,19 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.clients.authenticate.case import Case
-from tests.clients.authenticate.setups import DEV, DOCUMENT, LIVE, NOW, OTHER, Fields, aged, bearer, bent, cookies, session
+from tests.clients.authenticate.setups import (
+    DEV,
+    DOCUMENT,
+    LIVE,
+    NOW,
+    OTHER,
+    Fields,
+    aged,
+    bearer,
+    bent,
+    cookies,
+    session,
+)
 from tests.fakes.clerk import TEMPLATE
 
 GOOD = session()
@@ -54,7 +66,9 @@ def states() -> Iterator[Case]:
     yield row("kid-unknown", cookies(session=bent({"kid": "ins_x"}), uat=UAT))
     yield row("suffixed-expired", cookies(session_s=OLD, uat_s=NOW - 700))
     yield row("suffixed-session-missing", cookies(uat_s=UAT))
-    yield row("suffixed-expired-plain-of-another", cookies(session=session(OTHER), uat=UAT, session_s=OLD, uat_s=NOW - 700))
+    yield row(
+        "suffixed-expired-plain-of-another", cookies(session=session(OTHER), uat=UAT, session_s=OLD, uat_s=NOW - 700)
+    )
     yield row("plain-newer-but-expired", cookies(session=OLD, uat=NOW - 700, session_s=aged(900), uat_s=NOW - 1000))
     yield row("header-expired", bearer(OLD))
     yield row("header-expired-beside-cookies", (*bearer(OLD), *cookies(session=GOOD, uat=UAT)))
@@ -118,7 +132,9 @@ def referrers() -> Iterator[Case]:
         "frontend-api-other-port": "https://clerk.example.com:8443/", "accounts-over-http": "http://accounts.example.com/",
     }.items():  # fmt: skip
         yield row(f"from-{name}", good, ("Referer", value))
-    yield row("from-other-second-time", cookies(session=GOOD, uat=UAT, count=1), ("Referer", "https://satellite.example.net/"))
+    yield row(
+        "from-other-second-time", cookies(session=GOOD, uat=UAT, count=1), ("Referer", "https://satellite.example.net/")
+    )
     yield row("from-other-with-header-token", bearer(GOOD), ("Referer", "https://satellite.example.net/"))
     elsewhere = ("Referer", "https://satellite.example.net/")
     yield Case("iframe-from-other", fields=(*good, ("Sec-Fetch-Dest", "iframe"), elsewhere))
@@ -162,5 +178,14 @@ def proxied() -> Iterator[Case]:
     yield row("proxied-session-missing", NO_SESSION, setup="proxied")
     yield row("proxied-good", cookies(session=GOOD, uat=UAT), setup="proxied")
     yield row("proxied-expired-suffixed", cookies(session_s=OLD, uat_s=NOW - 700), setup="proxied")
-    yield row("proxied-from-accounts", cookies(session=GOOD, uat=UAT), ("Referer", "https://accounts.example.com/"), setup="proxied")
-    yield row("proxied-iss-of-the-proxy", cookies(session=session(LIVE, iss="https://app.example.com/__clerk"), uat=UAT), setup="proxied")
+    yield row(
+        "proxied-from-accounts",
+        cookies(session=GOOD, uat=UAT),
+        ("Referer", "https://accounts.example.com/"),
+        setup="proxied",
+    )
+    yield row(
+        "proxied-iss-of-the-proxy",
+        cookies(session=session(LIVE, iss="https://app.example.com/__clerk"), uat=UAT),
+        setup="proxied",
+    )

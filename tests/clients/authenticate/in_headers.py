@@ -5,7 +5,16 @@ from typing import Any
 
 from tests.clients.authenticate.case import Case
 from tests.clients.authenticate.setups import (
-    DOCUMENT, FETCH, LIVE, NOW, OTHER, Fields, aged, bearer, bent, cookies, session,
+    DOCUMENT,
+    FETCH,
+    LIVE,
+    NOW,
+    OTHER,
+    aged,
+    bearer,
+    bent,
+    cookies,
+    session,
 )  # fmt: skip
 from tests.fakes.clerk import M2M, SILENT, TEMPLATE, b64url, rsa_key
 
@@ -55,7 +64,9 @@ def spellings() -> Iterator[Case]:
     yield written("twice", f"Bearer {GOOD}", *bearer(GOOD))
     yield Case("query-is-never-read", query=f"__session={GOOD}&token={GOOD}")
     yield Case("other-field-is-never-read", fields=(("X-Authorization", f"Bearer {GOOD}"), ("Clerk-Auth", GOOD)))
-    yield Case("internal-fields-say-nothing", fields=(("x-clerk-auth-status", "signed-in"), ("x-clerk-auth-token", GOOD)))
+    yield Case(
+        "internal-fields-say-nothing", fields=(("x-clerk-auth-status", "signed-in"), ("x-clerk-auth-token", GOOD))
+    )
 
 
 def shapes() -> Iterator[Case]:
@@ -176,7 +187,13 @@ def organisations() -> Iterator[Case]:
     yield row("v2-map-of-words", session(o=two["o"] | {"fpm": "x,2"}, fea="o:dashboard,o:teams"))
     smuggled = {"org_id": "org_9", "org_role": "org:admin", "org_slug": "evil", "org_permissions": ["org:all:all"]}
     yield row("v2-with-claims-of-v1", session(**smuggled))
-    v1 = {"v": ..., "org_id": "org_1", "org_slug": "acme", "org_role": "org:admin", "org_permissions": ["org:a:b", "org:c:d"]}
+    v1 = {
+        "v": ...,
+        "org_id": "org_1",
+        "org_slug": "acme",
+        "org_role": "org:admin",
+        "org_permissions": ["org:a:b", "org:c:d"],
+    }
     yield row("v1-organisation", session(**v1))
     yield row("v1-without-permissions", session(**(v1 | {"org_permissions": ...})))
     yield row("v1-role-without-prefix", session(**(v1 | {"org_role": "admin"})))

@@ -45,7 +45,15 @@ GOOD = {"api_key": api_key, "m2m": m2m, "oauth": oauth}
 
 def m2m_jwt(header: Mapping[str, Any] | None = None, *drop: str, **claims: Any) -> str:
     """Sign a machine-to-machine token."""
-    body = {"iss": LIVE.issuer, "sub": "mch_1", "iat": NOW, "nbf": NOW - 10, "exp": NOW + 60, "jti": "mt_3", "scopes": "mch_2 mch_3"}
+    body = {
+        "iss": LIVE.issuer,
+        "sub": "mch_1",
+        "iat": NOW,
+        "nbf": NOW - 10,
+        "exp": NOW + 60,
+        "jti": "mt_3",
+        "scopes": "mch_2 mch_3",
+    }
     said = {name: value for name, value in (body | claims).items() if value is not ...}
     return LIVE.mint(said, header={"cat": M2M} | dict(header or {}), drop_header=drop)
 
@@ -119,7 +127,11 @@ def m2m_jwts() -> Iterator[Case]:
         "session-claims": m2m_jwt(sid="sess_1", org_id="org_1"),
     }.items():  # fmt: skip
         yield Case(f"m2m-jwt-{name}", "m2m", fields=bearer(token))
-    yield Case("m2m-jwt-of-another", "m2m", fields=bearer(OTHER.mint({"sub": "mch_1", "exp": NOW + 60, "iat": NOW}, header={"cat": M2M})))
+    yield Case(
+        "m2m-jwt-of-another",
+        "m2m",
+        fields=bearer(OTHER.mint({"sub": "mch_1", "exp": NOW + 60, "iat": NOW}, header={"cat": M2M})),
+    )
     yield Case("m2m-jwt-pem", "m2m", "pem", fields=bearer(m2m_jwt({"kid": "whatever"})))
     yield Case("m2m-jwt-keys-cannot-be-had", "m2m", "keyless", fields=bearer(m2m_jwt()))
     yield Case("m2m-jwt-in-a-cookie", "m2m", fields=cookies(session=m2m_jwt(), uat=UAT))
@@ -137,7 +149,14 @@ def oauth_jwts() -> Iterator[Case]:
         "azp-other": oauth_jwt(azp="https://evil.example"), "sub-missing": oauth_jwt(sub=...), "with-actor": oauth_jwt(act={"sub": "mch_9"}),
     }.items():  # fmt: skip
         yield Case(f"oauth-jwt-{name}", "oauth", fields=bearer(token))
-    for name, aud in {"right": "api", "one-of-many": ["x", "web"], "wrong": "x", "missing": ..., "mixed": ["api", 7], "empty": ""}.items():
+    for name, aud in {
+        "right": "api",
+        "one-of-many": ["x", "web"],
+        "wrong": "x",
+        "missing": ...,
+        "mixed": ["api", 7],
+        "empty": "",
+    }.items():
         yield Case(f"oauth-jwt-aud-{name}", "oauth", "audience", fields=bearer(oauth_jwt(aud=aud)))
     for name, aud in {"right": ["api"], "wrong": ["x"], "missing": None}.items():
         token, more = f"oat_aud_{name}", {} if aud is None else {"aud": aud}
@@ -153,6 +172,8 @@ def spellings() -> Iterator[Case]:
         "quoted": 'Bearer "ak_spelt"',
     }.items():  # fmt: skip
         yield Case(f"machine-{name}", "any", fields=(("Authorization", value),), api=good)
-    yield Case("machine-beside-good-cookies", "any", fields=(*bearer("ak_unknown"), *cookies(session=session(), uat=UAT)))
+    yield Case(
+        "machine-beside-good-cookies", "any", fields=(*bearer("ak_unknown"), *cookies(session=session(), uat=UAT))
+    )
     yield Case("machine-in-a-cookie", "any", fields=cookies(session="ak_spelt", uat=UAT), api=good)
     yield Case("machine-in-a-jwt-shape", "any", fields=bearer("ak_x.yyyy.zzzz"))

@@ -5,7 +5,19 @@ from typing import Any
 
 from tests.clients.authenticate.case import Case
 from tests.clients.authenticate.setups import (
-    DEV, DEV_SFX, DOCUMENT, FETCH, LIVE, NOW, OTHER, SFX, Fields, aged, bent, cookies, session,
+    DEV,
+    DEV_SFX,
+    DOCUMENT,
+    FETCH,
+    LIVE,
+    NOW,
+    OTHER,
+    SFX,
+    Fields,
+    aged,
+    bent,
+    cookies,
+    session,
 )  # fmt: skip
 from tests.fakes.clerk import M2M, SILENT, TEMPLATE, FakeClerk
 
@@ -30,7 +42,9 @@ def rows() -> Iterator[Case]:
         yield from part()
 
 
-def nonce(name: str, answer: Mapping[str, Any] | list[str], *more: tuple[str, str], status: int = 200, **rest: Any) -> Case:
+def nonce(
+    name: str, answer: Mapping[str, Any] | list[str], *more: tuple[str, str], status: int = 200, **rest: Any
+) -> Case:
     """A document that comes back with a nonce, in the query unless `fields` says else."""
     body = {"directives": answer} if isinstance(answer, list) else answer
     key = f"nonce_{name}"
@@ -45,7 +59,9 @@ def nonces() -> Iterator[Case]:
     yield nonce("good", [set_session(good), MORE])
     yield nonce("good-suffixed", [set_session(good, f"__session_{SFX}"), f"__client_uat_{SFX}={UAT}; Path=/"])
     yield nonce("good-both", [set_session(session(sub="user_2")), set_session(good, f"__session_{SFX}"), MORE])
-    yield nonce("good-in-a-cookie", [set_session(good), MORE], fields=cookies(nonce="nonce_good-in-a-cookie"), query="a=1")
+    yield nonce(
+        "good-in-a-cookie", [set_session(good), MORE], fields=cookies(nonce="nonce_good-in-a-cookie"), query="a=1"
+    )
     yield nonce("signed-out", ["__session=; Path=/; Max-Age=0", "__client_uat=0; Path=/"])
     yield nonce("no-session", [MORE])
     yield nonce("nothing", [])
@@ -54,11 +70,18 @@ def nonces() -> Iterator[Case]:
     yield nonce("session-a-template", [set_session(bent({"cat": TEMPLATE})), MORE])
     yield nonce("unknown", ERROR, status=404)
     yield nonce("api-down", ERROR, status=500)
-    yield nonce("beside-good-cookies", [set_session(session(sub="user_2")), MORE], fields=cookies(session=good, uat=UAT))
+    yield nonce(
+        "beside-good-cookies", [set_session(session(sub="user_2")), MORE], fields=cookies(session=good, uat=UAT)
+    )
     yield nonce("unknown-beside-good-cookies", ERROR, status=404, fields=cookies(session=good, uat=UAT))
     yield nonce("pending", [set_session(session(sts="pending")), MORE])
     key = "nonce_fetched"
-    yield Case("nonce-fetched", fields=(*FETCH, *cookies(nonce=key)), api={key: (200, {"directives": [set_session(good)]})}, handshake=True)
+    yield Case(
+        "nonce-fetched",
+        fields=(*FETCH, *cookies(nonce=key)),
+        api={key: (200, {"directives": [set_session(good)]})},
+        handshake=True,
+    )
     key = "nonce_posted"
     yield Case("nonce-posted", fields=(*DOCUMENT, ("Origin", "https://app.example.com"), *cookies(nonce=key)), method="POST",
                api={key: (200, {"directives": [set_session(good)]})}, handshake=True)  # fmt: skip
@@ -84,8 +107,17 @@ def tokens() -> Iterator[Case]:
     yield returned("session-expired", handshake_token([set_session(aged(600)), MORE]))
     yield returned("no-list", handshake_token("nonsense"))
     yield returned("query-wins", handshake_token([set_session(session(sub="user_cookie"))]))
-    yield Case("handshake-in-the-query", fields=DOCUMENT, query=f"__clerk_handshake={handshake_token(good)}&a=1", handshake=True)
-    yield returned("beside-good-cookies", handshake_token([set_session(session(sub="user_2")), MORE]), cookies(session=session(), uat=UAT))
+    yield Case(
+        "handshake-in-the-query",
+        fields=DOCUMENT,
+        query=f"__clerk_handshake={handshake_token(good)}&a=1",
+        handshake=True,
+    )
+    yield returned(
+        "beside-good-cookies",
+        handshake_token([set_session(session(sub="user_2")), MORE]),
+        cookies(session=session(), uat=UAT),
+    )
 
 
 def collisions() -> Iterator[Case]:
@@ -105,7 +137,11 @@ def collisions() -> Iterator[Case]:
 
 def development() -> Iterator[Case]:
     """A development instance: everything is in the query, which is cleaned by one more redirect."""
-    good = [set_session(session(DEV), f"__session_{DEV_SFX}"), f"__client_uat_{DEV_SFX}={UAT}; Path=/", "__clerk_db_jwt=dvb_1; Path=/"]
+    good = [
+        set_session(session(DEV), f"__session_{DEV_SFX}"),
+        f"__client_uat_{DEV_SFX}={UAT}; Path=/",
+        "__clerk_db_jwt=dvb_1; Path=/",
+    ]
     dev: dict[str, Any] = {"setup": "dev", "handshake": True}
     for name, directives in {
         "good": good, "signed-out": ["__session=; Path=/", "__client_uat=0; Path=/"],
@@ -115,16 +151,32 @@ def development() -> Iterator[Case]:
     }.items():  # fmt: skip
         key = f"nonce_dev-{name}"
         query = f"__clerk_handshake_nonce={key}&__clerk_help=1&__clerk_db_jwt=dvb_1&a=1&b=two%20words"
-        yield Case(f"nonce-dev-{name}", fields=DOCUMENT, query=query, api={key: (200, {"directives": directives})}, **dev)
+        yield Case(
+            f"nonce-dev-{name}", fields=DOCUMENT, query=query, api={key: (200, {"directives": directives})}, **dev
+        )
         token = handshake_token(directives, DEV)
-        yield Case(f"handshake-dev-{name}", fields=DOCUMENT, query=f"a=1&__clerk_handshake={token}&__clerk_help=1", **dev)
+        yield Case(
+            f"handshake-dev-{name}", fields=DOCUMENT, query=f"a=1&__clerk_handshake={token}&__clerk_help=1", **dev
+        )
     for name, token in {"of-another": handshake_token(good, OTHER, kid="ins_dev"), "nonsense": "nonsense",
                         "template": handshake_token(good, DEV, cat=TEMPLATE)}.items():  # fmt: skip
-        yield Case(f"handshake-dev-{name}", fields=(*DOCUMENT, *cookies(browser="dvb_1")), query=f"__clerk_handshake={token}", **dev)
-    yield Case("nonce-dev-unknown", fields=(*DOCUMENT, *cookies(browser="dvb_1")), query="__clerk_handshake_nonce=nonce_x&a=1", **dev)
+        yield Case(
+            f"handshake-dev-{name}",
+            fields=(*DOCUMENT, *cookies(browser="dvb_1")),
+            query=f"__clerk_handshake={token}",
+            **dev,
+        )
+    yield Case(
+        "nonce-dev-unknown",
+        fields=(*DOCUMENT, *cookies(browser="dvb_1")),
+        query="__clerk_handshake_nonce=nonce_x&a=1",
+        **dev,
+    )
 
 
-def refresh(name: str, answer: Any, status: int = 200, *, old: str | None = None, more: Fields = (), **rest: Any) -> Case:
+def refresh(
+    name: str, answer: Any, status: int = 200, *, old: str | None = None, more: Fields = (), **rest: Any
+) -> Case:
     """An expired session beside a refresh cookie."""
     key = f"rt_{name}"
     token = aged(600) if old is None else old
@@ -138,13 +190,18 @@ def refreshes() -> Iterator[Case]:
     yield refresh("good", good)
     yield refresh("good-document", good, more=DOCUMENT)
     yield refresh("good-fetch", good, more=FETCH)
-    yield refresh("suffixed-answer", {"object": "cookies", "cookies": [set_session(session(), f"__session_{SFX}"), MORE]})
+    yield refresh(
+        "suffixed-answer", {"object": "cookies", "cookies": [set_session(session(), f"__session_{SFX}"), MORE]}
+    )
     yield refresh("posted", good, method="POST", more=(("Origin", "https://app.example.com"),))
     suffixed = cookies(session_s=aged(600), uat_s=NOW - 700, refresh_s="rt_suffixed")
     yield Case("refresh-suffixed", fields=suffixed, api={"rt_suffixed": (200, good)}, handshake=True)
     header = (("Authorization", f"Bearer {aged(600)}"), *cookies(refresh_s="rt_header"))
     yield Case("refresh-of-a-header-token", fields=header, api={"rt_header": (200, good)}, handshake=True)
-    both = (("Authorization", f"Bearer {aged(600)}"), *cookies(session=session(sub="user_2"), uat=UAT, refresh_s="rt_both"))
+    both = (
+        ("Authorization", f"Bearer {aged(600)}"),
+        *cookies(session=session(sub="user_2"), uat=UAT, refresh_s="rt_both"),
+    )
     yield Case("refresh-of-a-header-token-beside-a-cookie", fields=both, api={"rt_both": (200, good)}, handshake=True)
 
 

@@ -4,7 +4,19 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.clients.authenticate.case import Case
-from tests.clients.authenticate.setups import AWAY, DEV, DOCUMENT, FETCH, LIVE, NOW, Fields, aged, bearer, cookies, session
+from tests.clients.authenticate.setups import (
+    AWAY,
+    DEV,
+    DOCUMENT,
+    FETCH,
+    LIVE,
+    NOW,
+    Fields,
+    aged,
+    bearer,
+    cookies,
+    session,
+)
 
 UAT = NOW - 60
 
@@ -21,7 +33,9 @@ def rows() -> Iterator[Case]:
     yield row("token-of-the-primary-fetched", (*FETCH, *cookies(session=session(LIVE), uat=UAT)))
     yield row("suffixed-of-the-primary", (*FETCH, *cookies(session_s=session(LIVE), uat_s=UAT)))
     yield row("browser-missing", (*DOCUMENT, *cookies(session=session(DEV), uat=UAT)), "dev_satellite")
-    yield row("from-elsewhere", (*DOCUMENT, *cookies(session=session(AWAY), uat=UAT), ("Referer", "https://app.example.com/")))
+    yield row(
+        "from-elsewhere", (*DOCUMENT, *cookies(session=session(AWAY), uat=UAT), ("Referer", "https://app.example.com/"))
+    )
     yield row("redirect-url", (*DOCUMENT, *cookies(session=session(DEV), uat=UAT, browser="dvb_1")), "dev_satellite",
               query="__clerk_redirect_url=https%3A%2F%2Fapp.example.com")  # fmt: skip
 

@@ -7,7 +7,6 @@ from hashlib import sha1
 from time import time
 from typing import Any
 
-
 from gateway.config.availability import UNBUILT
 from tests.fakes.clerk import FakeClerk
 
@@ -20,7 +19,9 @@ PROXY = f"{APP}/__clerk"
 LIVE = FakeClerk("https://clerk.example.com", kid="ins_live", key_name="live")
 DEV = FakeClerk("https://clean-mayfly-1.clerk.accounts.dev", kid="ins_dev", key_name="dev")
 OTHER = FakeClerk("https://clerk.other.example", kid="ins_other", key_name="other")  # somebody else's
-AWAY = FakeClerk(f"https://clerk.{SATELLITE}", kid="ins_live", key_name="live")  # the same instance, seen on a satellite
+AWAY = FakeClerk(
+    f"https://clerk.{SATELLITE}", kid="ins_live", key_name="live"
+)  # the same instance, seen on a satellite
 
 SECRETS = {"sk_live_agreement0": LIVE, "sk_test_agreement0": DEV}  # what the stand-in for Clerk's API knows
 
