@@ -105,7 +105,7 @@ def encoded_otherwise(forge: Forge, rng: Random) -> str:
         b"\xef\xbb\xbf" + claims.encode(), claims.encode("utf-16"), claims.encode("utf-32-le"), claims.encode().replace(b"user", b"\xe9"),
         claims.encode().replace(b"user", b"\xc1\xb5ser"), claims.encode().replace(b"user", b"\xed\xa0\x80"), zlib.compress(claims.encode()),
         claims.encode().replace(b"user", b"us\0er"), claims.encode().replace(b"user", b"us\ner"), claims.encode().replace(b"user_", b"\\ud800"),
-        claims.encode().replace(b"user_", b"\\udc00\\ud800"), claims.encode().replace(b"user_", b"\\u00"), claims.encode().replace(b"user_", b"\\x41"),
+        claims.encode().replace(b"user_", b"\\udc00\\ud800"), claims.encode().replace(b'"jti"', b'"\\ud800"'), claims.encode().replace(b"user_", b"\\u00"), claims.encode().replace(b"user_", b"\\x41"),
     ])  # fmt: skip
     header = forge.header(**rng.choice([{}, {"zip": "DEF"}, {"cty": "JWT"}]))
     return forge.real(header, body)
@@ -147,7 +147,7 @@ def odd_time(forge: Forge, rng: Random) -> str:
 
 
 def odd_number(forge: Forge, rng: Random) -> str:
-    claims, name = forge.claims(rng), rng.choice(["exp", "nbf", "iat"])
+    claims, name = forge.claims(rng), rng.choice(["exp", "nbf", "iat", "x"])
     body = dumped(claims | {name: "@"}).replace(b'"@"', rng.choice(NUMBERS))
     return forge.real(forge.header(), body)
 
