@@ -113,7 +113,7 @@ def locations() -> Iterator[Case]:
 
 def loops() -> Iterator[Case]:
     """The guard against redirects without end."""
-    for count in ("0", "1", "2", "3", "4", "9", "abc", "-1", "1.5", "3.0", "0x3", " 2 ", "1e0", "", "Infinity"):
+    for count in ("0", "1", "2", "3", "4", "9", "abc", "-1", "1.5", "3.0", "0x3", "%202%20", "1e0", "", "Infinity"):
         shown = count.strip() or "empty"
         yield row(f"loop-{shown}", cookies(uat=UAT, count=count))
     yield Case("loop-3-of-a-fetch", fields=cookies(session=OLD, uat=NOW - 700, count=3))
