@@ -41,13 +41,14 @@ class Location(NamedTuple):
     """Where a redirect leads, parameter by parameter."""
 
     to: str
-    parameters: tuple[tuple[str, str], ...]
+    parameters: tuple[tuple[str, Any], ...]
 
     @classmethod
     def read(cls, value: str) -> "Location":
-        """Take a Location apart; the query's order does not matter."""
+        """Take a Location apart; neither the order nor the spelling of a query matters, nor of the one inside."""
         parts = urlsplit(value)
-        parameters = parse_qsl(parts.query, keep_blank_values=True)
+        pairs = parse_qsl(parts.query, keep_blank_values=True)
+        parameters = [(name, cls.read(text) if name == "redirect_url" else text) for name, text in pairs]
         return cls(f"{parts.scheme}://{parts.netloc}{parts.path}", tuple(sorted(parameters)))
 
 
