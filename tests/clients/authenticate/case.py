@@ -29,7 +29,8 @@ class Case:
     query: str = ""
     fields: tuple[tuple[str, str], ...] = ()
     api: Mapping[str, tuple[int, Any]] = field(default_factory=dict)  # by nonce, refresh token or machine token
-    handshake: bool = False  # only a gateway with `handshake: true` can say anything to it
+    machine: bool = False  # only a gateway that knows machine tokens can
+    handshake: bool = False  # only one with `handshake: true` can say anything to it
 
     @property
     def target(self) -> str:

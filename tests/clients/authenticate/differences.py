@@ -133,4 +133,124 @@ DIFFERENCES: Mapping[str, Difference] = {
         "Clerk writes no hexadecimal times: read as 0, which is signed out",
         {OUT + "session-token-but-no-client-uat": "cookie-uat-hexadecimal"},
     ),
+    # --- documents ----------------------------------------------------------------------------------------------------
+    **_because(
+        "what a client says of hosts is believed of trusted proxies only; addresses come from public_url",
+        {
+            "redirect client-uat-but-no-session-token": "document-to-forwarded-host document-to-forwarded-proto",
+        },
+    ),
+    **_because(
+        "from three redirects on it is a loop; the SDK stops at three exactly, and goes on at four",
+        {
+            OUT + "client-uat-but-no-session-token": "document-loop-4 document-loop-9",
+        },
+    ),
+    **_because(
+        "the guard counts in whole numbers, from 0",
+        {
+            "redirect client-uat-but-no-session-token": "document-loop--1 document-loop-1.5",
+        },
+    ),
+    **_because(
+        "in production a handshake comes back in cookies: one in the query is a link by which somebody signs others in as himself",
+        {
+            OUT + "session-token-and-uat-missing": "nonce-in-the-query handshake-in-the-query",
+        },
+    ),
+    **_because(
+        "only a document comes back from a handshake; a nonce works once, and is not spent on what goes on beside it",
+        {
+            OUT + "session-token-and-uat-missing": "nonce-fetched nonce-posted",
+        },
+    ),
+    **_because(
+        "only documents are sent to be synced, so only of them the query is read",
+        {
+            OUT + "dev-browser-missing": "cookie-dev-browser-in-the-query",
+        },
+    ),
+    **_because(
+        "a handshake that another instance signed is refused; the SDK throws, which is a 500 in most applications",
+        {
+            OUT + "token-invalid-signature": "handshake-dev-of-another",
+            OUT + "token-invalid": "handshake-dev-nonsense handshake-dev-template",
+        },
+    ),
+    # --- machine tokens -----------------------------------------------------------------------------------------------
+    **_because(
+        "a token with the form of a machine's is called that wherever it may not stand; the SDK fails decoding it",
+        {
+            OUT
+            + "token-type-mismatch": "session-route-api_key session-route-m2m session-route-oauth machine-in-a-cookie",
+        },
+    ),
+    **_because(
+        '"No token in header" is a sentence and no reason; what is missing or of another kind has its word',
+        {
+            OUT
+            + "token-type-mismatch": "api_key-route-session-cookie m2m-route-session-cookie oauth-route-session-cookie "
+            "m2m-jwt-in-a-cookie",
+            OUT
+            + "session-token-and-uat-missing": "api_key-route-nothing m2m-route-nothing oauth-route-nothing machines-route-nothing",
+        },
+    ),
+    **_because(
+        "what kind a token is, is said of good ones only: a bad one is called bad first",
+        {
+            OUT + "token-invalid": "api_key-route-nonsense m2m-route-nonsense oauth-route-nonsense "
+            "machines-route-nonsense oauth-jwt-typ-capitals",
+            OUT
+            + "token-expired": "api_key-route-expired-session m2m-route-expired-session oauth-route-expired-session "
+            "machines-route-expired-session session_or_key-route-expired-session "
+            "any-route-expired-session",
+        },
+    ),
+    **_because(
+        "Clerk's API has said that it is no token of its own; the SDK knows this only of a 404",
+        {
+            OUT + "token-invalid": "api_key-bad-request m2m-bad-request oauth-bad-request api_key-unprocessable "
+            "m2m-unprocessable oauth-unprocessable",
+        },
+    ),
+    **_because(
+        "an API that cannot be asked has said nothing about the token: 503, never signed out (CONTRACT §8)",
+        {
+            "unavailable clerk_unavailable": "api_key-forbidden m2m-forbidden oauth-forbidden api_key-secret-refused "
+            "m2m-secret-refused oauth-secret-refused api_key-api-down m2m-api-down oauth-api-down "
+            "api_key-api-away m2m-api-away oauth-api-away api_key-too-many m2m-too-many "
+            "oauth-too-many api_key-nonsense m2m-nonsense oauth-nonsense api_key-of-nobody",
+            "unavailable keys_unavailable": "m2m-jwt-keys-cannot-be-had",
+        },
+    ),
+    **_because(
+        "a revoked or expired token is not let in even where Clerk's API describes it; the SDK hands that to the application",
+        {
+            OUT + "token-invalid": "api_key-revoked m2m-revoked oauth-revoked",
+            OUT + "token-expired": "api_key-expired m2m-expired oauth-expired",
+        },
+    ),
+    **_because(
+        "the reason is as precise as for a session; the SDK has one word for all that can be wrong with a machine's JWT",
+        {
+            OUT + "token-expired": "m2m-jwt-expired oauth-jwt-expired",
+            OUT + "token-not-active-yet": "m2m-jwt-nbf oauth-jwt-nbf",
+            OUT + "token-iat-in-the-future": "m2m-jwt-iat oauth-jwt-iat",
+            OUT + "token-invalid-signature": "m2m-jwt-forged oauth-jwt-forged",
+            OUT + "token-invalid-algorithm": "m2m-jwt-alg-none oauth-jwt-alg-none",
+            OUT + "jwk-kid-mismatch": "m2m-jwt-kid-unknown oauth-jwt-kid-unknown m2m-jwt-of-another",
+        },
+    ),
+    **_because(
+        "an actor is somebody the upstream should know of (CONTRACT §5); the SDK keeps it to itself for OAuth tokens",
+        {
+            IN: "oauth-jwt-with-actor",
+        },
+    ),
+    **_because(
+        "without a scheme only a JWT counts (CONTRACT §4)",
+        {
+            OUT + "session-token-and-uat-missing": "machine-without-scheme",
+        },
+    ),
 }

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from tests.clients.authenticate.api import Api
 from tests.clients.authenticate.case import ACCEPTS, Case, Location, Outcome, named
 from tests.clients.authenticate.sdk import marked
-from tests.clients.authenticate.setups import NOW, SETUPS, is_built
+from tests.clients.authenticate.setups import NOW, SETUPS, SIGN_IN, is_built
 from tests.fakes.gateway import Answer, Running, gateway
 from tests.fakes.upstream import Echo, ScriptedUpstream
 
@@ -25,7 +25,8 @@ STATES = {401: "signed-out", 503: "unavailable"}
 
 def needs(case: Case) -> tuple[str, ...]:
     """Name the settings without which the gateway cannot be asked this."""
-    machine = () if case.accepts in ("session", "pending") else ("routes.*.token",)
+    own = case.accepts in ("session", "pending") and not case.machine
+    machine = () if own else ("routes.*.token",)
     return (*SETUPS[case.setup].needs, *machine, *(("clerk.handshake",) if case.handshake else ()))
 
 
@@ -93,11 +94,14 @@ async def ask(running: Running, case: Case) -> Answer:
 
 def outcome(answer: Answer, echo: Echo) -> Outcome:
     """Read the gateway's answer, and behind a good one what the upstream was told."""
-    marks = marked(answer.fields, is_redirect=answer.status in REDIRECTS)
+    to_sign_in = answer.status == 302 and (answer.value("location") or "").startswith(SIGN_IN)
+    marks = marked(answer.fields, is_redirect=answer.status in REDIRECTS and not to_sign_in)
     cookies = tuple(answer.values("set-cookie"))
     if answer.status == 200:
         told = {name.lower(): value for name, value in echo.last.fields}
         return Outcome("signed-in", None, who(told), None, cookies, marks)
+    if to_sign_in:  # a page's way of being told that its user is signed out; the SDK leaves that to its middlewares
+        return Outcome("signed-out", answer.value("x-clerk-auth-reason"), (), None, cookies, marks)
     if answer.status in REDIRECTS:
         reason = answer.value("x-clerk-auth-reason")
         return Outcome("redirect", reason, (), Location.read(answer.value("location") or ""), cookies, marks)

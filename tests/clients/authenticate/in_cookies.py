@@ -58,8 +58,8 @@ def states() -> Iterator[Case]:
     yield row("uat-zero-alone", cookies(uat=0))
     yield row("minted-before-uat", cookies(session=aged(30), uat=NOW))
     yield row("minted-at-uat", cookies(session=aged(30), uat=NOW - 30))
-    yield row("minted-before-uat-and-expired", cookies(session=OLD, uat=NOW - 60))
-    yield row("minted-before-uat-and-forged", cookies(session=aged(30)[:-6] + "AAAAAA", uat=NOW))
+    yield row("minted-before-uat-and-expired", cookies(session=OLD, uat=NOW - 60), handshake=True)
+    yield row("minted-before-uat-and-forged", cookies(session=aged(30)[:-6] + "AAAAAA", uat=NOW), handshake=True)
     yield row("refresh-alone", cookies(refresh_s="rt_unknown"))
 
 

@@ -113,8 +113,8 @@ def locations() -> Iterator[Case]:
 
 def loops() -> Iterator[Case]:
     """The guard against redirects without end."""
-    for count in ("0", "1", "2", "3", "4", "9", "abc", "-1", "1.5", "3.0", "0x3", "%202%20", "1e0", "", "Infinity"):
-        shown = count.strip() or "empty"
+    for count in ("0", "1", "2", "3", "4", "9", "abc", "-1", "1.5", ""):
+        shown = count or "empty"
         yield row(f"loop-{shown}", cookies(uat=UAT, count=count))
     yield Case("loop-3-of-a-fetch", fields=cookies(session=OLD, uat=NOW - 700, count=3))
 
@@ -161,10 +161,12 @@ def development() -> Iterator[Case]:
     yield row("dev-browser-in-the-query-alone", (), setup="dev", query="__clerk_db_jwt=dvb_9")
     yield row("dev-browser-in-the-query-empty", cookies(**both), setup="dev", query="__clerk_db_jwt=")
     away = "__clerk_redirect_url=https%3A%2F%2Fsatellite.example.net%2Fpage%3F__clerk_synced%3Dfalse%26a%3D1"
-    yield row("dev-syncing-a-satellite", cookies(**both), setup="dev", query=away)
+    yield row("dev-syncing-a-satellite", cookies(**both), setup="dev", query=away, handshake=True)
     yield row("dev-syncing-without-browser", (), setup="dev", query=away)
-    yield row("dev-syncing-to-no-url", cookies(**both), setup="dev", query="__clerk_redirect_url=nowhere")
-    yield Case("fetch-dev-syncing", fields=cookies(**both), setup="dev", query=away)
+    yield row(
+        "dev-syncing-to-no-url", cookies(**both), setup="dev", query="__clerk_redirect_url=nowhere", handshake=True
+    )
+    yield Case("fetch-dev-syncing", fields=cookies(**both), setup="dev", query=away, handshake=True)
     for name, value in {
         "accounts": "https://clean-mayfly-1.accounts.dev/", "legacy-accounts": "https://accounts.clean.mayfly-1.lcl.dev/",
         "other": "https://satellite.example.net/", "frontend-api": "https://clean-mayfly-1.clerk.accounts.dev/",

@@ -84,7 +84,7 @@ def accepted() -> Iterator[Case]:
             continue
         for name, fields in credentials.items():
             if accepts != "session" or name.endswith("-jwt"):  # else `in_headers` and `in_cookies` have it
-                yield Case(f"{accepts}-route-{name}", accepts, fields=fields)
+                yield Case(f"{accepts}-route-{name}", accepts, fields=fields, machine=True)
         for name, fields in {
             "expired-cookie": cookies(session=aged(600), uat=NOW - 700), "session-missing": cookies(uat=UAT),
             "returning": cookies(nonce="nonce_machine"), "expired-header": bearer(aged(600)),
@@ -93,7 +93,9 @@ def accepted() -> Iterator[Case]:
                 yield Case(f"{accepts}-route-document-{name}", accepts, fields=(*DOCUMENT, *fields), handshake=True)
         for kind, prefix in PREFIX.items():
             token = f"{prefix}{accepts}_{kind}"
-            yield Case(f"{accepts}-route-{kind}", accepts, fields=bearer(token), api={token: (200, GOOD[kind]())})
+            yield Case(
+                f"{accepts}-route-{kind}", accepts, fields=bearer(token), api={token: (200, GOOD[kind]())}, machine=True
+            )
 
 
 def opaque() -> Iterator[Case]:

@@ -43,51 +43,42 @@ def rows() -> Iterator[Case]:
 
 
 def nonce(
-    name: str, answer: Mapping[str, Any] | list[str], *more: tuple[str, str], status: int = 200, **rest: Any
+    name: str, answer: Mapping[str, Any] | list[str], *, status: int = 200, beside: str = "", **rest: Any
 ) -> Case:
-    """A document that comes back with a nonce, in the query unless `fields` says else."""
+    """A document that comes back with a nonce in a cookie, as an instance in production sends it."""
     body = {"directives": answer} if isinstance(answer, list) else answer
     key = f"nonce_{name}"
-    query = rest.pop("query", f"__clerk_handshake_nonce={key}&a=1")
-    fields = (*DOCUMENT, *rest.pop("fields", ()), *more)
-    return Case(f"nonce-{name}", fields=fields, query=query, api={key: (status, body)}, handshake=True, **rest)
+    cookie = ("Cookie", f"__clerk_handshake_nonce={key}{beside}")
+    return Case(
+        f"nonce-{name}", fields=(*DOCUMENT, cookie), query="a=1", api={key: (status, body)}, handshake=True, **rest
+    )
 
 
 def nonces() -> Iterator[Case]:
     """A nonce, which Clerk's API exchanges for cookies."""
     good = session()
+    beside = f"; __session={good}; __client_uat={UAT}"
     yield nonce("good", [set_session(good), MORE])
     yield nonce("good-suffixed", [set_session(good, f"__session_{SFX}"), f"__client_uat_{SFX}={UAT}; Path=/"])
     yield nonce("good-both", [set_session(session(sub="user_2")), set_session(good, f"__session_{SFX}"), MORE])
-    yield nonce(
-        "good-in-a-cookie", [set_session(good), MORE], fields=cookies(nonce="nonce_good-in-a-cookie"), query="a=1"
-    )
     yield nonce("signed-out", ["__session=; Path=/; Max-Age=0", "__client_uat=0; Path=/"])
     yield nonce("no-session", [MORE])
     yield nonce("nothing", [])
     yield nonce("session-expired", [set_session(aged(600)), MORE])
     yield nonce("session-of-another", [set_session(session(OTHER)), MORE])
+    yield nonce("session-of-another-beside-good-cookies", [set_session(session(OTHER)), MORE], beside=beside)
     yield nonce("session-a-template", [set_session(bent({"cat": TEMPLATE})), MORE])
     yield nonce("unknown", ERROR, status=404)
     yield nonce("api-down", ERROR, status=500)
-    yield nonce(
-        "beside-good-cookies", [set_session(session(sub="user_2")), MORE], fields=cookies(session=good, uat=UAT)
-    )
-    yield nonce("unknown-beside-good-cookies", ERROR, status=404, fields=cookies(session=good, uat=UAT))
+    yield nonce("beside-good-cookies", [set_session(session(sub="user_2")), MORE], beside=beside)
+    yield nonce("unknown-beside-good-cookies", ERROR, status=404, beside=beside)
     yield nonce("pending", [set_session(session(sts="pending")), MORE])
-    key = "nonce_fetched"
-    yield Case(
-        "nonce-fetched",
-        fields=(*FETCH, *cookies(nonce=key)),
-        api={key: (200, {"directives": [set_session(good)]})},
-        handshake=True,
-    )
-    key = "nonce_posted"
-    yield Case("nonce-posted", fields=(*DOCUMENT, ("Origin", "https://app.example.com"), *cookies(nonce=key)), method="POST",
-               api={key: (200, {"directives": [set_session(good)]})}, handshake=True)  # fmt: skip
-    key = "nonce_header"
-    yield Case("nonce-beside-a-header-token", fields=(*DOCUMENT, ("Authorization", f"Bearer {good}"), *cookies(nonce=key)),
-               api={key: (200, {"directives": [set_session(session(sub='user_2'))]})}, handshake=True)  # fmt: skip
+    more = {"api": {"nonce_more": (200, {"directives": [set_session(session(sub="user_2"))]})}, "handshake": True}
+    held = cookies(nonce="nonce_more")
+    yield Case("nonce-in-the-query", fields=DOCUMENT, query="__clerk_handshake_nonce=nonce_more&a=1", **more)
+    yield Case("nonce-fetched", fields=(*FETCH, *held), **more)
+    yield Case("nonce-posted", fields=(*DOCUMENT, ("Origin", "https://app.example.com"), *held), method="POST", **more)
+    yield Case("nonce-beside-a-header-token", fields=(*DOCUMENT, ("Authorization", f"Bearer {good}"), *held), **more)
 
 
 def returned(name: str, token: str, fields: Fields = (), **rest: Any) -> Case:
