@@ -177,6 +177,29 @@ DIFFERENCES: Mapping[str, Difference] = {
             OUT + "token-invalid": "handshake-dev-nonsense handshake-dev-template",
         },
     ),
+    **_because(
+        "a template's token is no session, wherever it comes from; the SDK looks at that for tokens of its own cookies only",
+        {OUT + "token-type-mismatch": "nonce-session-a-template"},
+    ),
+    **_because(
+        "a nonce that could not be asked about says nothing: 503, never signed out (CONTRACT §8)",
+        {"unavailable clerk_unavailable": "nonce-api-down"},
+    ),
+    **_because(
+        "a nonce that was spent says nothing of the session beside it",
+        {IN: "nonce-unknown-beside-good-cookies"},
+    ),
+    **_because(
+        "a clock that is off is called that at once; the SDK looks away for a day, goes on, and ends in its loop guard",
+        {
+            OUT + "token-not-active-yet": "nonce-dev-session-ahead handshake-dev-session-ahead",
+            OUT + "token-expired": "nonce-dev-session-expired handshake-dev-session-expired",
+        },
+    ),
+    **_because(
+        "a pending session is signed out before anybody asks where its page came from",
+        {OUT + "session-pending": "document-from-other-and-pending nonce-pending"},
+    ),
     # --- machine tokens -----------------------------------------------------------------------------------------------
     **_because(
         "a token with the form of a machine's is called that wherever it may not stand; the SDK fails decoding it",

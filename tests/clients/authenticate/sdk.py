@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.clients.authenticate.case import ACCEPTS, Case, Location, Outcome, named
 from tests.clients.authenticate.setups import NOW, SETUPS
@@ -29,9 +30,11 @@ async def ask_all(cases: Sequence[Case], api_url: str) -> dict[str, Outcome]:
 
 def question(case: Case) -> dict[str, Any]:
     """Write a case as the driver takes it."""
+    url = SETUPS[case.setup].url
+    host = ("Host", urlsplit(url).netloc)  # as Node's own server hands it over
     return {
-        "id": case.name, "setup": case.setup, "url": SETUPS[case.setup].url + case.target, "method": case.method,
-        "fields": case.fields, "acceptsToken": ACCEPTS[case.accepts][1], "pending": case.accepts == "pending",
+        "id": case.name, "setup": case.setup, "url": url + case.target, "method": case.method,
+        "fields": (host, *case.fields), "acceptsToken": ACCEPTS[case.accepts][1], "pending": case.accepts == "pending",
     }  # fmt: skip
 
 
