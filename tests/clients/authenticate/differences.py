@@ -200,6 +200,30 @@ DIFFERENCES: Mapping[str, Difference] = {
         "a pending session is signed out before anybody asks where its page came from",
         {OUT + "session-pending": "document-from-other-and-pending nonce-pending"},
     ),
+    **_because(
+        "a session that came back and is no good is called that; the SDK asks for another handshake or says nothing was sent",
+        {
+            OUT + "token-expired": "nonce-session-expired handshake-session-expired",
+            OUT
+            + "jwk-kid-mismatch": "nonce-session-of-another nonce-dev-session-of-another handshake-dev-session-of-another",
+        },
+    ),
+    **_because(
+        "an API that could not be asked has one word here, whatever it said; the log has the rest",
+        {
+            OUT + "session-token-expired-refresh-fetch-error": "refresh-api-without-errors refresh-too-many",
+            "redirect session-token-expired-refresh-fetch-error": "refresh-api-without-errors-document "
+            "refresh-too-many-document",
+        },
+    ),
+    **_because(
+        "the SDK leads to whatever address the query names and hands it the dev browser's token: a primary in development "
+        "behind the gateway does not answer satellites",
+        {
+            IN: "document-dev-syncing-a-satellite document-dev-syncing-to-no-url fetch-dev-syncing",
+            "redirect dev-browser-missing": "document-dev-syncing-without-browser",
+        },
+    ),
     # --- machine tokens -----------------------------------------------------------------------------------------------
     **_because(
         "a token with the form of a machine's is called that wherever it may not stand; the SDK fails decoding it",
