@@ -78,7 +78,9 @@ def attempts(place: Place, count: int, *, routes: tuple[str, ...] = ("rest", "op
         kind, maker = kinds[number % len(kinds)]
         made = maker(place, rng)
         spoof = (rng.choice(SPOOFS),) if rng.random() < 0.1 else ()
-        yield Attempt(kind.__name__, written(made, rng.choice(routes), spoof))
+        # A machine's token is good where any is.
+        may_ask = [route for route in routes if route != "any" or kind is not hostile_contents.of_a_machine]
+        yield Attempt(kind.__name__, written(made, rng.choice(may_ask), spoof))
         if number % GOOD_EVERY == GOOD_EVERY - 1:
             yield control(place, rng, number // GOOD_EVERY)
 
