@@ -217,13 +217,10 @@ DIFFERENCES: Mapping[str, Difference] = {
         },
     ),
     **_because(
-        "the SDK leads to whatever address the query names and hands it the dev browser's token: a primary in development "
-        "behind the gateway does not answer satellites",
-        {
-            IN: "document-dev-syncing-a-satellite document-dev-syncing-to-no-url fetch-dev-syncing",
-            "redirect dev-browser-missing": "document-dev-syncing-without-browser",
-        },
+        "only parties are answered: the SDK leads to whatever address the query names and hands it the dev browser's token",
+        {IN: "document-dev-syncing-elsewhere document-dev-syncing-to-no-url"},
     ),
+    **_because("only documents are sent to be synced, so only of them the query is read", {IN: "fetch-dev-syncing"}),
     # --- machine tokens -----------------------------------------------------------------------------------------------
     **_because(
         "a token with the form of a machine's is called that wherever it may not stand; the SDK fails decoding it",

@@ -162,6 +162,8 @@ def development() -> Iterator[Case]:
     yield row("dev-browser-in-the-query-empty", cookies(**both), setup="dev", query="__clerk_db_jwt=")
     away = "__clerk_redirect_url=https%3A%2F%2Fsatellite.example.net%2Fpage%3F__clerk_synced%3Dfalse%26a%3D1"
     yield row("dev-syncing-a-satellite", cookies(**both), setup="dev", query=away, handshake=True)
+    evil = "__clerk_redirect_url=https%3A%2F%2Fevil.example%2F"
+    yield row("dev-syncing-elsewhere", cookies(**both), setup="dev", query=evil, handshake=True)
     yield row("dev-syncing-without-browser", (), setup="dev", query=away)
     yield row(
         "dev-syncing-to-no-url", cookies(**both), setup="dev", query="__clerk_redirect_url=nowhere", handshake=True

@@ -75,7 +75,10 @@ _AWAY_NEEDS = ("clerk.satellite", "clerk.domain", "clerk.sign_in_url")
 
 SETUPS: Mapping[str, Setup] = {
     "live": _setup(),
-    "dev": _setup(secret="sk_test_agreement0"),
+    "dev": _setup(
+        secret="sk_test_agreement0", request={"authorizedParties": [APP, f"https://{SATELLITE}"], "issuer": DEV.issuer},
+        clerk={"authorized_parties": [APP, f"https://{SATELLITE}"]},
+    ),
     # The SDK as it comes: no parties, no issuer.
     "loose": _setup(request={}, clerk={"authorized_parties": []}),
     "pem": _setup(client={"jwtKey": LIVE.pem()}, clerk={"jwt_key": LIVE.pem()}),
