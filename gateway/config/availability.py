@@ -38,9 +38,7 @@ def _only_tokens(value: Any) -> bool:
 
 
 UNBUILT = (
-    Unbuilt("public_url", "what public_url is for, redirects and assertions, is", is_off),
     Unbuilt("workers", "more than one worker process is", besides(1)),
-    Unbuilt("issuers", "several issuers are", is_off),
     Unbuilt("clerk.machine_secret_key", "machine tokens are", is_off),
     Unbuilt("clerk.machine_verify_per_s", "machine tokens are", besides(20, 20.0)),
     Unbuilt("clerk.frontend_api_url", "the Frontend API proxy is", besides("https://frontend-api.clerk.dev")),
@@ -51,7 +49,6 @@ UNBUILT = (
     Unbuilt("clerk.handshake", "Clerk's handshake is", is_off),
     Unbuilt("clerk.sign_in_url", "sending documents to the sign-in page is", is_off),
     Unbuilt("routes.*.token", "machine tokens are", _only_tokens),
-    Unbuilt("routes.*.issuer", "several issuers are", is_off),
     Unbuilt("routes.*.require.scope", "machine tokens, which alone have scopes, are", is_off),
     Unbuilt("identity.assertion.enabled", "the signed assertion is", is_off),
     Unbuilt("identity.assertion.algorithm", "the signed assertion is", besides("ES256")),
@@ -69,7 +66,7 @@ def withhold(tree: dict[str, Any], report: Report) -> None:
     """Refuse what a file asks for and is not built; what the environment asks for is left out with one warning."""
     warned: set[str] = set()
     for unbuilt in UNBUILT:
-        for path, value in list(_matching(tree, tuple(unbuilt.pattern.split(".")))):
+        for path, value in _everywhere(tree, unbuilt.pattern):
             if unbuilt.off(value):
                 continue
             variables = _variables(value, path, report)
@@ -79,6 +76,13 @@ def withhold(tree: dict[str, Any], report: Report) -> None:
                 message = f"{unbuilt.capability} not available yet"
                 report.error(path, message, "Leave it out, or wait for a version that has it")
             discard(tree, path)
+
+
+def _everywhere(tree: dict[str, Any], pattern: str) -> list[tuple[Path, Any]]:
+    """Find what a pattern means; what is said of `clerk` holds for each of `issuers`."""
+    parts = tuple(pattern.split("."))
+    found = list(_matching(tree, parts))
+    return found + list(_matching(tree, ("issuers", "*", *parts[1:]))) if parts[0] == "clerk" else found
 
 
 def _warn(variables: tuple[str, ...], unbuilt: Unbuilt, path: Path, report: Report, warned: set[str]) -> None:

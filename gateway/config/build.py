@@ -1,16 +1,18 @@
 """Settings to the one `Config`, with what the keys mean together checked on the way."""
 
+from collections.abc import Sequence
 from ipaddress import ip_network
 
 from gateway.config.admin import build_admin
-from gateway.config.backend import build_backend, build_sync
-from gateway.config.clerk import build_issuer
+from gateway.config.backend import build_backends, build_sync
+from gateway.config.clerk import build_issuers
 from gateway.config.convex import review_convex
 from gateway.config.cors import build_cors
 from gateway.config.deliveries import build_subscriptions
 from gateway.config.findings import Path, Report
 from gateway.config.identity import build_identity
-from gateway.config.model import Config, LogPolicy
+from gateway.config.instances import instances_of
+from gateway.config.model import Config, IssuerConfig, LogPolicy
 from gateway.config.rates import build_rates
 from gateway.config.review import review_routes, review_upstreams
 from gateway.config.routes import Surroundings, build_routes
@@ -27,21 +29,23 @@ def build(settings: Settings, report: Report) -> Config:
     """Make the configuration, as far as it can be made: with an error in the report it is not to be used."""
     cors = build_cors(settings.cors, ("cors",), report)
     upstreams = build_upstreams(settings.upstreams, report, own_port=settings.listen.port)
-    around = Surroundings(upstreams, _named(settings, report), cors, settings.limits.body_bytes)
+    instances = instances_of(settings, report)
+    names = tuple(instance.name for instance in instances) if settings.issuers else ()
+    around = Surroundings(upstreams, _named(settings, report), cors, settings.limits.body_bytes, names)
     routes = build_routes(settings, around, report)
     needed = any(section.auth != "public" for section in settings.routes)
-    issuer = build_issuer(settings.clerk, report, needed=needed)
+    backends = build_backends(instances, report)
+    issuers = build_issuers(instances, report, needed=needed, backends=backends)
     if not report.is_broken(("routes",)):
         review_routes(routes, report)
-        review_convex(routes, issuer.token_policy.audience if issuer else frozenset(), report)
+        review_convex(routes, _audience(issuers), report)
         told = [name for name, section in settings.upstreams.items() if section.webhooks is not None]
         review_upstreams(upstreams, routes, report, told=told)
     public_url = report.tried(("public_url",), read_url, settings.public_url) if settings.public_url else None
     store = report.tried(URL, read_store, settings.store.url) if settings.store.url else None
     if store is not None:
         review_store(store, report)
-    webhooks = build_webhooks(settings.webhooks, settings.clerk, report, store=store)
-    backend = build_backend(settings.clerk, report)
+    webhooks = build_webhooks(settings.webhooks, instances, report, store=store)
     return Config(
         host=_host(settings.listen.host, report),
         port=settings.listen.port,
@@ -49,7 +53,7 @@ def build(settings: Settings, report: Report) -> Config:
         tls=build_listen_tls(settings.listen.tls, report),
         public_url=public_url.text if public_url else None,
         trusted_proxies=_networks(settings.trusted_proxies, report),
-        issuer=issuer,
+        issuers=issuers,
         routes=routes,
         cors=cors,
         identity=build_identity(settings.identity, report, has_store=store is not None, identifies=needed),
@@ -58,14 +62,20 @@ def build(settings: Settings, report: Report) -> Config:
         store=store,
         webhooks=webhooks,
         subscriptions=build_subscriptions(settings.upstreams, upstreams, report, received=webhooks),
-        backend=backend,
-        sync=build_sync(settings.sync, report, backend=backend, store=store),
+        backends=backends,
+        sync=build_sync(settings.sync, report, backends=backends, several=len(instances) > 1, store=store),
         logs=LogPolicy(**settings.logs.model_dump()),
         drain_s=settings.drain_s,
         drain_delay_s=settings.drain_delay_s,
         warnings=tuple(finding for finding in report.sorted() if finding.level != "error"),
         source=report.file,
     )
+
+
+def _audience(issuers: Sequence[IssuerConfig]) -> frozenset[str]:
+    """Give what `aud` may be whosever token it is: nothing (anything) as soon as one issuer does not look at it."""
+    audiences = [issuer.token_policy.audience for issuer in issuers]
+    return frozenset().union(*audiences) if all(audiences) else frozenset()
 
 
 def _named(settings: Settings, report: Report) -> frozenset[str]:

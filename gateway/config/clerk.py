@@ -3,44 +3,62 @@
 import base64
 import binascii
 import hashlib
+from collections.abc import Mapping, Sequence
 
 from gateway.config.findings import Path, Report
+from gateway.config.instances import CLERK, ISSUERS, Instance
 from gateway.config.model import IssuerConfig
-from gateway.config.parties import Clerk
 from gateway.config.urls import Url, read_keys_url, read_outbound
 from gateway.core.cors import read_origins
 from gateway.core.credentials import CredentialPolicy
+from gateway.core.model import BackendAddress
 from gateway.core.verify import TokenPolicy, key_set_from_pem
 
-AT: Path = ("clerk",)
-KEY: Path = ("clerk", "publishable_key")
-ISSUER: Path = ("clerk", "issuer")
-JWKS: Path = ("clerk", "jwks_url")
-PARTIES: Path = ("clerk", "authorized_parties")
 EXAMPLES = {
     "CLERK_PUBLISHABLE_KEY": "CLERK_PUBLISHABLE_KEY=pk_test_… (Clerk Dashboard, API keys)",
     "CLERK_JWT_ISSUER_DOMAIN": "CLERK_JWT_ISSUER_DOMAIN=https://clerk.example.com",
 }
 
 
-def build_issuer(clerk: Clerk, report: Report, *, needed: bool) -> IssuerConfig | None:
-    """Make what verifies tokens; None without a Clerk instance, which is an error where some route needs one."""
-    derived = report.tried(KEY, frontend_api, clerk.publishable_key) if clerk.publishable_key else None
-    written = report.tried(ISSUER, _read_issuer, clerk.issuer) if clerk.issuer else None
+def build_issuers(
+    instances: Sequence[Instance], report: Report, *, needed: bool, backends: Mapping[str, BackendAddress]
+) -> tuple[IssuerConfig, ...]:
+    """Make what verifies tokens: none without a Clerk instance, which is an error where some route needs one."""
+    made = [_build(each, report, needed=needed, backend=backends.get(each.name)) for each in instances]
+    issuers = tuple(issuer for issuer in made if issuer is not None)
+    seen: dict[str, IssuerConfig] = {}
+    for issuer in issuers:
+        for other in (seen[text] for text in issuer.token_policy.issuers if text in seen):
+            report.error(_path_of(issuer, instances), f'is the instance "{other.name}" once more', "Name each once")
+        seen |= dict.fromkeys(issuer.token_policy.issuers, issuer)
+    return issuers
+
+
+def _path_of(issuer: IssuerConfig, instances: Sequence[Instance]) -> Path:
+    return next(each.at for each in instances if each.name == issuer.name)
+
+
+def _build(instance: Instance, report: Report, *, needed: bool, backend: BackendAddress | None) -> IssuerConfig | None:
+    name, at, clerk = instance
+    key_path, issuer_path = (*at, "publishable_key"), (*at, "issuer")
+    derived = report.tried(key_path, frontend_api, clerk.publishable_key) if clerk.publishable_key else None
+    written = report.tried(issuer_path, _read_issuer, clerk.issuer) if clerk.issuer else None
     if derived and written and derived != written:
         remedy = "Leave it out, or take the publishable key of the same instance"
-        report.error(ISSUER, f"is not the publishable key's issuer, {derived.text}", remedy)
+        report.error(issuer_path, f"is not the publishable key's issuer, {derived.text}", remedy)
     issuer = written or derived
     if issuer is None:
-        if needed and not report.is_broken(KEY, ISSUER, ("issuers",)):
-            _note_missing(clerk, report)
+        if (needed or at != CLERK) and not report.is_broken(key_path, issuer_path, ISSUERS):
+            _note_missing(instance, report)
         return None
-    keys_path: Path = (*AT, "jwt_key")
+    keys_path: Path = (*at, "jwt_key")
     keys = report.tried(keys_path, key_set_from_pem, clerk.jwt_key) if clerk.jwt_key else None
-    _review(clerk, issuer, report, needed=needed)
+    _review(instance, issuer, report, needed=needed)
     return IssuerConfig(
+        name=name,
+        key=instance.key,
         issuer=issuer.text,
-        jwks_url=None if keys else _jwks_url(clerk, issuer, report),
+        jwks_url=None if keys else _jwks_url(instance, issuer, report),
         static_keys=keys,
         token_policy=TokenPolicy(
             issuers=frozenset({issuer.text}),
@@ -51,9 +69,11 @@ def build_issuer(clerk: Clerk, report: Report, *, needed: bool) -> IssuerConfig 
         ),
         credentials=CredentialPolicy(
             issuer=issuer.text,
+            name=name,
             cookie_suffix=cookie_suffix(clerk.publishable_key or _usual_key(issuer)),
             development=_is_development(clerk.publishable_key, issuer),
         ),
+        backend=backend,
     )
 
 
@@ -94,12 +114,13 @@ def _read_issuer(value: str) -> Url:
     return read_outbound(value if "://" in value else f"https://{value}")
 
 
-def _jwks_url(clerk: Clerk, issuer: Url, report: Report) -> str:
+def _jwks_url(instance: Instance, issuer: Url, report: Report) -> str:
+    clerk, path = instance.clerk, (*instance.at, "jwks_url")
     if clerk.jwks_url is None:
         return f"{issuer.text}/.well-known/jwks.json"
-    url = report.tried(JWKS, read_keys_url, clerk.jwks_url)
+    url = report.tried(path, read_keys_url, clerk.jwks_url)
     if url is not None and url.scheme == "http":
-        report.insecure(JWKS, "keys come over plain http: whoever is in between can make tokens", "Use https")
+        report.insecure(path, "keys come over plain http: whoever is in between can make tokens", "Use https")
     return clerk.jwks_url
 
 
@@ -108,39 +129,42 @@ def _is_development(publishable_key: str | None, issuer: Url) -> bool:
     return (publishable_key or "").startswith("pk_test_") or issuer.host.endswith(".clerk.accounts.dev")
 
 
-def _note_missing(clerk: Clerk, report: Report) -> None:
+def _note_missing(instance: Instance, report: Report) -> None:
+    clerk, at = instance.clerk, instance.at
     message = "no Clerk instance is named, so no token can be verified"
     if clerk.jwt_key:
         message = "jwt_key says how tokens are signed, but not whose they are"
-    variables = (*report.variables(KEY), *report.variables(ISSUER))
+    variables = (*report.variables((*at, "publishable_key")), *report.variables((*at, "issuer")))
     if variables:
         remedy = "Set " + " or ".join(EXAMPLES.get(name, name) for name in variables)
     else:
         remedy = 'Write publishable_key: "${CLERK_PUBLISHABLE_KEY}" or issuer: "${CLERK_JWT_ISSUER_DOMAIN}"'
-    report.error(AT, message, f"{remedy}, or make every route auth: public")
+    report.error(at, message, f"{remedy}, or make every route auth: public")
 
 
-def _review(clerk: Clerk, issuer: Url, report: Report, *, needed: bool) -> None:
+def _review(instance: Instance, issuer: Url, report: Report, *, needed: bool) -> None:
+    clerk, at = instance.clerk, instance.at
+    parties: Path = (*at, "authorized_parties")
     if issuer.scheme == "http":
-        report.insecure(ISSUER, "keys come over plain http: for development only", "Use https")
+        report.insecure((*at, "issuer"), "keys come over plain http: for development only", "Use https")
     if clerk.jwt_key and clerk.jwks_url:
-        report.warning(JWKS, "is not used, because jwt_key is set", "Leave one of them out")
-    if needed and not clerk.authorized_parties and not report.is_broken(PARTIES):
-        variables = report.variables(PARTIES)
+        report.warning((*at, "jwks_url"), "is not used, because jwt_key is set", "Leave one of them out")
+    if needed and not clerk.authorized_parties and not report.is_broken(parties):
+        variables = report.variables(parties)
         how = f"Set {variables[0]} to" if variables else "List"
         message = "empty: a token that another site of this Clerk instance obtained is taken too"
-        report.insecure(PARTIES, message, f"{how} the origins of your pages, such as https://app.example.com")
+        report.insecure(parties, message, f"{how} the origins of your pages, such as https://app.example.com")
     if clerk.authorized_parties and clerk.azp_missing == "accept":
-        report.insecure((*AT, "azp_missing"), "tokens that name no party are taken from anywhere", "Use reject")
+        report.insecure((*at, "azp_missing"), "tokens that name no party are taken from anywhere", "Use reject")
     for party in clerk.authorized_parties:
-        _review_party(party, report)
+        _review_party(party, parties, report)
 
 
-def _review_party(party: str, report: Report) -> None:
+def _review_party(party: str, path: Path, report: Report) -> None:
     if "*" in party:
-        report.error(PARTIES, f'"{party}": parties are compared as exact text, without *', "List each origin")
+        report.error(path, f'"{party}": parties are compared as exact text, without *', "List each origin")
         return
     try:
         read_origins([party])
     except ValueError as wrong:
-        report.warning(PARTIES, f"{wrong}; tokens carry the origin as the browser sends it")
+        report.warning(path, f"{wrong}; tokens carry the origin as the browser sends it")

@@ -4,9 +4,10 @@ import re
 from collections.abc import Mapping
 
 from gateway.config.findings import Path, Report, closest, did_you_mean
+from gateway.config.instances import CLERK, ISSUERS
 from gateway.config.parties import Delivery, UpstreamSection
 from gateway.config.webhooks import PATH as RECEIVED_AT
-from gateway.config.webhooks import SECRETS, read_key, signing_key
+from gateway.config.webhooks import read_key, signing_key
 from gateway.core.delivery import PATTERN, Subscription, is_wanted
 from gateway.core.events import TYPES, WebhookPolicy
 from gateway.core.model import Upstream
@@ -33,7 +34,7 @@ def build_subscriptions(
         path: Path = ("upstreams", name, "webhooks")
         if section.webhooks is None:
             continue
-        if not received.needs_store and not report.is_broken(SECRETS, RECEIVED_AT):
+        if not received.needs_store and not report.is_broken(CLERK, ISSUERS, RECEIVED_AT):
             report.warning(path, "no webhooks are taken, so there is nothing to deliver", _how_to_receive(received))
         subscription = _subscription(section.webhooks, path, report, upstream=upstreams.get(name), clerks=clerks)
         if subscription is not None:

@@ -1,5 +1,6 @@
 """What a configuration comes to: one frozen `Config`, made of the types the code uses."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,11 +23,14 @@ from gateway.core.verify import KeySet, TokenPolicy
 class IssuerConfig:
     """A Clerk instance: whose tokens, checked how, with which keys."""
 
+    name: str  # as routes say it
+    key: str  # where it stands in the file
     issuer: str  # exact text of `iss`
     jwks_url: str | None  # None where the keys are given
     static_keys: KeySet | None
     token_policy: TokenPolicy
     credentials: CredentialPolicy
+    backend: BackendAddress | None = None  # None without a secret key: Clerk is asked for nothing but keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class Config:
     tls: ListenTls | None  # None: plain HTTP
     public_url: str | None
     trusted_proxies: tuple[Network, ...]
-    issuer: IssuerConfig | None  # None only where every route is public
+    issuers: tuple[IssuerConfig, ...]  # none only where every route is public
     routes: tuple[Route, ...]
     cors: CorsPolicy | None
     identity: IdentityPolicy
@@ -57,13 +61,23 @@ class Config:
     store: StoreAddress | None  # opened only where webhooks need it
     webhooks: WebhookPolicy
     subscriptions: tuple[Subscription, ...]  # the upstreams that events are delivered to
-    backend: BackendAddress | None  # None without a secret key: Clerk is asked for nothing but keys
+    backends: Mapping[str, BackendAddress]  # by the name of the Clerk instance, of those with a secret key
     sync: SyncPolicy
     logs: LogPolicy
     drain_s: float
     drain_delay_s: float
     warnings: tuple[Finding, ...]
     source: str  # file name, or "built-in"
+
+    @property
+    def issuer(self) -> IssuerConfig | None:
+        """The only Clerk instance; None where there is none, and where there are several."""
+        return self.issuers[0] if len(self.issuers) == 1 else None
+
+    @property
+    def backend(self) -> BackendAddress | None:
+        """The Backend API of the only instance; None without a secret key, and where there are several instances."""
+        return next(iter(self.backends.values()), None) if len(self.issuers) <= 1 else None
 
     @property
     def needs_store(self) -> bool:

@@ -23,6 +23,7 @@ class Surroundings(NamedTuple):
     named: frozenset[str]  # upstreams that stand in the file, usable or not
     cors: CorsPolicy | None
     body_bytes: int
+    issuers: tuple[str, ...] = ()  # names; none: there is the one under `clerk`
 
 
 class Paths(NamedTuple):
@@ -79,7 +80,12 @@ def _route(section: RouteSection, name: str, path: Path, around: Surroundings, r
         host=host,
         methods=frozenset(section.methods),
         auth=section.auth,
-        admission=Admission(frozenset(section.token), frozenset(section.audience), section.allow_pending),
+        admission=Admission(
+            frozenset(section.token),
+            frozenset(section.audience),
+            _issuer(section, path, around, report),
+            section.allow_pending,
+        ),
         require=require,
         cors=cors,
         strip_segments=paths.strip_segments,
@@ -94,6 +100,19 @@ def _route(section: RouteSection, name: str, path: Path, around: Surroundings, r
         forward_token=upstream.forward_token if section.forward_token is None else section.forward_token,
         rates=rates,
     )
+
+
+def _issuer(section: RouteSection, path: Path, around: Surroundings, report: Report) -> str | None:
+    name, at = section.issuer, (*path, "issuer")
+    if name is None or name in around.issuers:
+        return name
+    known = ", ".join(around.issuers)
+    remedy = did_you_mean(closest(name, around.issuers)) or (f"Issuers are: {known}" if known else "Leave it out")
+    message = (
+        f'there is no issuer "{name}"' if known else "means nothing: there are no issuers, only the one under clerk"
+    )
+    report.error(at, message, remedy)
+    return None
 
 
 def _upstream(section: RouteSection, path: Path, around: Surroundings, report: Report) -> Upstream | None:
@@ -171,6 +190,6 @@ def _check_credentials(
     if require.needs_principal:
         remedy = "Use auth: required (or optional), or leave require out"
         report.error((*path, "require"), "nobody is identified on a public route, so nothing can be required", remedy)
-    for name in ("token", "audience", "allow_pending", "allow_impersonation"):
+    for name in ("token", "audience", "issuer", "allow_pending", "allow_impersonation"):
         if name in written:
             report.warning((*path, name), "means nothing on a public route, where no credential is read")

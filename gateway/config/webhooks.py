@@ -4,11 +4,11 @@ import base64
 import binascii
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 from gateway.config.findings import Path, Report
-from gateway.config.parties import Clerk
+from gateway.config.instances import Instance
 from gateway.config.schema import Webhooks
 from gateway.core.events import NAME, WebhookPolicy
 from gateway.core.model import StoreAddress
@@ -16,8 +16,6 @@ from gateway.core.model import StoreAddress
 AT: Path = ("webhooks",)
 PATH: Path = (*AT, "path")
 ALIASES: Path = (*AT, "aliases")
-SECRETS: Path = ("clerk", "webhook_signing_secrets")
-INSTANCE: Path = ("clerk", "instance_id")
 RETENTION: Path = (*AT, "retention_days")
 URL: Path = ("store", "url")
 OTHERS = ("/healthz", "/readyz")  # the gateway's own addresses beside these
@@ -30,12 +28,14 @@ DATABASES = {"sqlite": "sqlite", "postgresql": "postgresql", "postgres": "postgr
 URLS = "sqlite:///FILE, sqlite:////FOLDER/FILE or postgresql://HOST/DATABASE"
 
 
-def build_webhooks(section: Webhooks, clerk: Clerk, report: Report, *, store: StoreAddress | None) -> WebhookPolicy:
+def build_webhooks(
+    section: Webhooks, instances: Sequence[Instance], report: Report, *, store: StoreAddress | None
+) -> WebhookPolicy:
     """Make the policy of the webhook endpoint; one without paths where it is off."""
     policy = WebhookPolicy(
         paths=tuple(dict.fromkeys(_paths(section, report))),
-        secrets=tuple(_secrets(clerk, report)),
-        instance=report.tried(INSTANCE, _read_instance, clerk.instance_id) if clerk.instance_id else None,
+        secrets=tuple(secret for each in instances for secret in _secrets(each, report)),
+        instances=_named(instances, report),
         max_body_bytes=section.max_body_bytes,
         private_metadata=section.private_metadata,
         retention_days=section.retention_days,
@@ -94,9 +94,18 @@ def _read_path(value: str) -> str:
     return value
 
 
-def _secrets(clerk: Clerk, report: Report) -> Iterator[str]:
-    for number, secret in enumerate(clerk.webhook_signing_secrets):
-        path: Path = (*SECRETS, number)
+def _named(instances: Sequence[Instance], report: Report) -> frozenset[str]:
+    """Give the ids of the instances, if each has one: else their keys say which they are."""
+    ids = [
+        report.tried((*each.at, "instance_id"), _read_instance, each.clerk.instance_id)
+        for each in instances if each.clerk.instance_id
+    ]  # fmt: skip
+    return frozenset(each for each in ids if each is not None) if len(ids) == len(instances) else frozenset()
+
+
+def _secrets(instance: Instance, report: Report) -> Iterator[str]:
+    for number, secret in enumerate(instance.clerk.webhook_signing_secrets):
+        path: Path = (*instance.at, "webhook_signing_secrets", number)
         if read_key(secret.get_secret_value(), path, report, remedy=FROM_CLERK) is not None:
             yield secret.get_secret_value()
 

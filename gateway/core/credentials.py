@@ -5,11 +5,11 @@ and which cookies and `Authorization` values an upstream does not get. What the 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import unquote_to_bytes
 
 from gateway.core.model import Credential, Header, Inbound, SignedOut
-from gateway.core.session import CredentialPolicy, choose_cookies, cookie_state
+from gateway.core.session import CredentialPolicy, choose_cookies, cookie_state, is_meant_for
 from gateway.core.upgrade import read_offer
 from gateway.errors import BadRequest, Forbidden
 
@@ -35,8 +35,8 @@ _DEFAULT_PORT = {b"https": b":443", b"http": b":80"}
 _NOTHING = SignedOut("session-token-and-uat-missing", sent=False)
 
 
-def find_credential(inbound: Inbound, policy: CredentialPolicy, *, now: float) -> Credential | SignedOut:
-    """Find the request's one credential at `now` (Unix seconds).
+def find_credential(inbound: Inbound, policies: Sequence[CredentialPolicy], *, now: float) -> Credential | SignedOut:
+    """Find the request's one credential at `now` (Unix seconds), among the cookies of these Clerk instances.
 
     A header token is the credential even where it cannot be good: a cookie never rescues it, and it is remembered with
     the header. What cookies say depends on the method and the time.
@@ -60,8 +60,22 @@ def find_credential(inbound: Inbound, policy: CredentialPolicy, *, now: float) -
     cookie = header.seen.get("cookie")
     if cookie is None or (b"__session" not in cookie and b"__client_uat" not in cookie):
         return _NOTHING
-    chosen = choose_cookies(read_cookies(cookie), policy, now=now)
-    return cookie_state(chosen, development=policy.development, method=inbound.method)
+    return _of_cookies(read_cookies(cookie), policies, method=inbound.method, now=now)
+
+
+def _of_cookies(
+    cookies: Mapping[bytes, bytes], policies: Sequence[CredentialPolicy], *, method: str, now: float
+) -> Credential | SignedOut:
+    """Say what the cookies amount to; of several instances, with the first one that they say a session is of."""
+    states = []
+    for policy in policies:
+        chosen = choose_cookies(cookies, policy, now=now)
+        state = cookie_state(chosen, development=policy.development, method=method, name=policy.name)
+        if isinstance(state, Credential) and (len(policies) == 1 or is_meant_for(state, policy)):
+            return state
+        states.append(state)
+    # Of no use to anybody, but there: the reason is better than none.
+    return next((state for state in states if isinstance(state, Credential) or state.sent), states[0])
 
 
 def _offered_token(header: Header) -> bytes | None:

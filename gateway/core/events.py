@@ -45,7 +45,7 @@ class WebhookPolicy:
 
     paths: tuple[str, ...] = ()  # empty: nowhere
     secrets: tuple[str, ...] = field(default=(), repr=False)  # whsec_…; empty: none can be verified
-    instance: str | None = None  # None: the instance whose keys verify tokens
+    instances: frozenset[str] = frozenset()  # empty: those whose keys verify tokens
     max_body_bytes: int = 1_048_576
     private_metadata: bool = False
     retention_days: int = 30

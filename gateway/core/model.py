@@ -38,8 +38,9 @@ class Credential(NamedTuple):
 
     token: bytes
     source: str  # "header" | "cookie"
-    client_uat: int = 0  # cookie only: Unix seconds of the client's last change, see `session.check_client_uat`
+    client_uat: int = 0  # cookie only: Unix seconds of the client's last change, see `session.check_cookie`
     refresh: str = ""  # cookie only: why Clerk would not refresh it, see `session.cookie_reason`
+    issuer: str = ""  # cookie only: the name of the instance whose cookie it is
 
 
 class SignedOut(NamedTuple):
@@ -111,6 +112,7 @@ class Principal(NamedTuple):
     actor: str | None = None
     pending: bool = False
     scopes: tuple[str, ...] = ()
+    issuer: str = ""  # the name of the Clerk instance that it was verified for
 
 
 class Identified(NamedTuple):

@@ -23,6 +23,7 @@ class Admission:
 
     token_types: frozenset[str] = frozenset({"session"})
     audience: frozenset[str] = frozenset()  # not empty: the token must be meant for one of these
+    issuer: str | None = None  # the name of the one whose tokens count; None: any that is configured
     allow_pending: bool = False  # sessions whose tasks (organisation choice, second factor) are still open
 
 
@@ -82,8 +83,10 @@ def admit(principal: Principal, admission: Admission) -> None:
     """Check that a verified token is of a kind the route takes.
 
     Raises:
-        InvalidToken: another type of token, one for another audience, or a pending session.
+        InvalidToken: another type of token, another instance's, one for another audience, or a pending session.
     """
+    if admission.issuer is not None and principal.issuer != admission.issuer:
+        raise InvalidToken("token-invalid-issuer")
     if principal.token_type not in admission.token_types:
         raise InvalidToken("token-type-mismatch")
     # Clerk lets a token without `aud` pass here; a route that names its audience means it.

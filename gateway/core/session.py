@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from gateway.core.model import Credential, SignedOut
+from gateway.core.model import Credential, Principal, SignedOut
 from gateway.errors import InvalidToken
 
 _LEADING_INT = re.compile(rb"\s*([+-]?)0*([0-9]{1,18})")
@@ -26,6 +26,7 @@ class CredentialPolicy:
     issuer: str  # https://<frontend api>
     cookie_suffix: str | None = None  # first 8 characters of base64url(SHA-1(publishable key)); None = not known
     development: bool = False  # such an instance takes no cookies without __clerk_db_jwt
+    name: str = ""  # the instance's, in the configuration
 
 
 class CookieNames(NamedTuple):
@@ -89,8 +90,8 @@ def _uses_suffixed(suffixed: ChosenCookies, plain: ChosenCookies, policy: Creden
     return bool(suffixed.client_uat) or not suffixed.session
 
 
-def cookie_state(chosen: ChosenCookies, *, development: bool, method: str) -> Credential | SignedOut:
-    """Say what the chosen cookies amount to: a session token worth verifying, or signed out."""
+def cookie_state(chosen: ChosenCookies, *, development: bool, method: str, name: str = "") -> Credential | SignedOut:
+    """Say what the cookies chosen for an instance amount to: a session token worth verifying, or signed out."""
     client_uat = parse_client_uat(chosen.client_uat)
     sent = bool(client_uat or chosen.session)
     if development and not chosen.dev_browser:
@@ -101,7 +102,7 @@ def cookie_state(chosen: ChosenCookies, *, development: bool, method: str) -> Cr
         return SignedOut("session-token-but-no-client-uat", sent)
     if not chosen.session:
         return SignedOut("client-uat-but-no-session-token", sent)
-    return Credential(chosen.session, "cookie", client_uat, _refresh_reason(chosen, method))
+    return Credential(chosen.session, "cookie", client_uat, _refresh_reason(chosen, method), name)
 
 
 def parse_client_uat(value: bytes) -> int:
@@ -113,13 +114,15 @@ def parse_client_uat(value: bytes) -> int:
     return int(found[1] + found[2]) if found else 0
 
 
-def check_client_uat(issued_at: float, client_uat: int) -> None:
-    """Check that a verified cookie token is not older than the client's last change, both in Unix seconds.
+def check_cookie(principal: Principal, credential: Credential) -> None:
+    """Check that a verified token may come by the cookie that it came by.
 
     Raises:
-        InvalidToken: the client has signed out or in again since the token was minted.
+        InvalidToken: it is another instance's, or the client has signed out or in again since it was minted.
     """
-    if issued_at < client_uat:
+    if principal.issuer != credential.issuer:
+        raise InvalidToken("token-invalid-issuer")
+    if principal.issued_at < credential.client_uat:
         raise InvalidToken("session-token-iat-before-client-uat")
 
 
@@ -155,6 +158,11 @@ def _unverified_claims(token: bytes) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return claims if isinstance(header, dict) and isinstance(claims, dict) else {}
+
+
+def is_meant_for(credential: Credential, policy: CredentialPolicy) -> bool:
+    """Tell whether a cookie's token says that it is of this instance."""
+    return _is_own_issuer(_unverified_claims(credential.token).get("iss"), policy.issuer)
 
 
 def _is_own_issuer(said: object, issuer: str) -> bool:

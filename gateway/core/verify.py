@@ -228,6 +228,16 @@ def _check_header(header: Mapping[str, Any]) -> None:
         raise InvalidToken("token-invalid", detail="cat")
 
 
+def claimed_issuer(token: SignedToken) -> str | None:
+    """Say whose a token says it is: good for choosing the keys that it has to stand up to, and for nothing else."""
+    try:
+        claims = _json_object(token.payload, "payload")
+    except InvalidToken:
+        return None
+    said = claims.get("iss")
+    return said if isinstance(said, str) else None
+
+
 def verify_token(token: SignedToken, key: RSAPublicKey, policy: TokenPolicy, *, now: float) -> Claims:
     """Check the signature, then the claims at `now` (Unix seconds), and return the claims.
 

@@ -60,7 +60,7 @@ def _many(count: int, word: str) -> str:
 
 
 def _good(config: Config) -> str:
-    issuer = f"issuer {config.issuer.issuer}" if config.issuer else "no issuer"
+    issuer = ", ".join(f"issuer {each.issuer}" for each in config.issuers) or "no issuer"
     told = (subscription.name for subscription in config.subscriptions)
     upstreams = len({*(route.upstream.name for route in config.routes), *told})
     return f"{config.source} is good: {_many(len(config.routes), 'route')}, {issuer}, {_many(upstreams, 'upstream')}"

@@ -48,7 +48,7 @@ class _Everything:
 def admin_deps(deps: Deps) -> Deps:
     """Give what requests of the admin listener need: no routes, nobody trusted, every path for its application."""
     return replace(
-        deps, routes=RouteTable(()), own_paths=_Everything(), cors=None, issuer=None, trusted_proxies=(),
+        deps, routes=RouteTable(()), own_paths=_Everything(), cors=None, issuers=None, trusted_proxies=(),
         identity=IdentityPolicy(), fields=FieldRules(IdentityPolicy().prefix),
     )  # fmt: skip
 

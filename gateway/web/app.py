@@ -15,7 +15,7 @@ from gateway.core.reconcile import SyncPolicy
 from gateway.core.revocation import Revocation
 from gateway.core.routing import Route
 from gateway.errors import ConfigError, Draining
-from gateway.net.clerk_access import ClerkAccess
+from gateway.net.clerk_access import ClerkAccess, Enders
 from gateway.net.deadlines import Deadlines
 from gateway.net.jwks import KeySource
 from gateway.net.tls import Contexts, Reread, reason_of
@@ -62,7 +62,7 @@ class Gateway:
         self._contexts = Contexts(self.log.event)
         self._upstreams = Upstreams(self.deadlines, self._contexts, on_event=self.log.event)
         self._buckets = MemoryBuckets(monotonic)
-        self._clerk = ClerkAccess(lambda: self._generation.config.backend)
+        self._clerk = ClerkAccess(lambda: self._generation.config.backends)
         self._records = Records(
             self, self.log, self._contexts, self._clerk, now=now,
             changed=lambda user: self._generations.forget(user=user),
@@ -118,8 +118,12 @@ class Gateway:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every upstream can be reached and the store works, as far as is known."""
-        return self._records.is_up and all(balancer.is_up for balancer in self.balancers.values())
+        """Whether every upstream can be reached, all keys are there and the store works, as far as is known."""
+        return (
+            self._generation.has_all_keys
+            and self._records.is_up
+            and all(balancer.is_up for balancer in self.balancers.values())
+        )
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -134,7 +138,8 @@ class Gateway:
     @property
     def session_ender(self) -> SessionEnder | None:
         """Clerk's Backend API; None without a secret key."""
-        return self._clerk.get()
+        apis = self._clerk.all()
+        return Enders(apis) if apis else None
 
     async def revoke(self, *, user: str | None = None, session: str | None = None) -> Revoked:
         """Refuse what this user has got so far, or this session, from now on."""
@@ -154,8 +159,9 @@ class Gateway:
 
     @property
     def keys(self) -> KeySource | None:
-        """The keys that verify tokens, None where none is ever read."""
-        return self._generation.keys
+        """The keys that verify tokens; None where none is ever read, or of several instances."""
+        keys = self._generation.keys
+        return keys[0] if len(keys) == 1 else None
 
     # --- as its webhook endpoint sees it (`web.webhooks`) ------------------------------------------------------------
 

@@ -5,16 +5,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from gateway.core.cors import CorsPolicy
-from gateway.core.credentials import CredentialPolicy
 from gateway.core.forwarding import Network
 from gateway.core.headers import FieldRules
 from gateway.core.identity import IdentityPolicy
 from gateway.core.model import Identified, Principal
 from gateway.core.revocation import fits
 from gateway.core.routing import RouteTable
-from gateway.core.verify import TokenPolicy
-from gateway.net.jwks import KeySource
 from gateway.net.upstreams import Balancer
+from gateway.web.issuers import Issuers
 from gateway.web.people import People
 from gateway.web.rates import Rates
 
@@ -115,22 +113,13 @@ def _remember(entries: dict[bytes, T], key: bytes, entry: T, most: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Issuer:
-    """The Clerk instance whose tokens count."""
-
-    keys: KeySource
-    tokens: TokenPolicy
-    credentials: CredentialPolicy
-
-
-@dataclass(frozen=True, slots=True)
 class Deps:
     """One configuration's worth of everything a request needs."""
 
     routes: RouteTable
     fields: FieldRules
     cors: CorsPolicy | None  # for answers without a route
-    issuer: Issuer | None  # None: every route is public
+    issuers: Issuers | None  # None: every route is public
     identity: IdentityPolicy
     verified: VerifiedTokens
     revoked: Revoked

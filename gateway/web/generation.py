@@ -3,21 +3,24 @@
 A request belongs to the generation it began under, so nothing of one is ever changed: a reload makes the next.
 """
 
+import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 from weakref import WeakSet
 
 import aiohttp
 
-from gateway.config import Config, Finding
+from gateway.config import Config, Finding, IssuerConfig
 from gateway.core.headers import FieldRules
 from gateway.core.routing import RouteTable
 from gateway.errors import ConfigError
 from gateway.net.jwks import KeySource, RemoteKeys, StaticKeys
 from gateway.net.upstreams import Upstreams
 from gateway.telemetry import Log
-from gateway.web.deps import Deps, Issuer, Revoked, VerifiedTokens
+from gateway.web.deps import Deps, Revoked, VerifiedTokens
+from gateway.web.issuers import Issuer, Issuers
 from gateway.web.local import PATHS
 from gateway.web.people import People
 from gateway.web.rates import Buckets, rates_of
@@ -36,23 +39,28 @@ FIXED: tuple[tuple[str, Callable[[Config], object]], ...] = (
 
 
 class Generation(NamedTuple):
-    """A configuration, its keys (None where no token is ever read), and what requests need of both."""
+    """A configuration, the keys of its issuers in their order, and what requests need of both."""
 
     config: Config
-    keys: KeySource | None
+    keys: tuple[KeySource, ...]
     deps: Deps
 
     @property
     def instances(self) -> frozenset[str]:
         """The Clerk instances whose webhooks are taken. Clerk: a key's kid is the id of its instance."""
-        if self.config.webhooks.instance is not None:
-            return frozenset({self.config.webhooks.instance})
-        return frozenset(kid for kid in (self.keys.kids if self.keys else ()) if kid.startswith("ins_"))
+        if self.config.webhooks.instances:
+            return self.config.webhooks.instances
+        return frozenset(kid for keys in self.keys for kid in keys.kids if kid.startswith("ins_"))
 
     @property
     def has_keys(self) -> bool:
-        """Whether tokens can be verified."""
-        return self.keys is None or self.keys.ready
+        """Whether tokens can be verified, of one instance at least."""
+        return not self.keys or any(keys.ready for keys in self.keys)
+
+    @property
+    def has_all_keys(self) -> bool:
+        """Whether tokens of every instance can be verified."""
+        return all(keys.ready for keys in self.keys)
 
 
 class Generations:
@@ -71,10 +79,11 @@ class Generations:
 
     async def first(self, config: Config, people: People | None) -> Generation:
         """Make the first one; where the keys cannot be had soon, without them."""
-        keys = await self._keys(config)
-        if keys is not None and not keys.ready:
-            url = config.issuer and config.issuer.jwks_url
-            self._log.event("keys_unavailable", level="error", url=url, effect="only public routes work")
+        keys = await self._all_keys(config.issuers)
+        for issuer, source in zip(config.issuers, keys, strict=True):
+            if not source.ready:
+                effect = "only public routes work" if len(keys) == 1 else f"no token of {issuer.name} can be verified"
+                self._log.event("keys_unavailable", level="error", url=issuer.jwks_url, effect=effect)
         return Generation(config, keys, self._deps(config, keys, VerifiedTokens(), people))
 
     async def next(self, old: Generation, config: Config, people: People | None) -> Generation:
@@ -86,21 +95,26 @@ class Generations:
         needs_restart = tuple(_fixed(old.config, config))
         if needs_restart:
             raise ConfigError(needs_restart)
-        if _has_same_keys(old.config, config):
-            keys = old.keys
-        else:
-            keys = await self._keys(config)
-            if keys is not None and not keys.ready:
-                await self._end(keys)
-                raise ConfigError((_no_keys(config),))
-        verified = old.deps.verified if keys is old.keys and _judges_alike(old.config, config) else VerifiedTokens()
+        had = {_source(issuer): keys for issuer, keys in zip(old.config.issuers, old.keys, strict=True)}
+        keys = await self._all_keys(config.issuers, had)
+        made = [source for source in keys if source not in old.keys]
+        missing = tuple(
+            _no_keys(config, issuer)
+            for issuer, source in zip(config.issuers, keys, strict=True) if source in made and not source.ready
+        )  # fmt: skip
+        if missing:
+            for source in made:
+                await self._end(source)
+            raise ConfigError(missing)
+        verified = old.deps.verified if keys == old.keys and _judges_alike(old.config, config) else VerifiedTokens()
         return Generation(config, keys, self._deps(config, keys, verified, people))
 
     async def retire(self, old: Generation, new: Generation) -> None:
         """Stop refreshing what the new one does not use; who already waits for a key still gets it."""
-        if isinstance(old.keys, RemoteKeys) and old.keys is not new.keys:
-            self._running.discard(old.keys)
-            await old.keys.retire()
+        for keys in old.keys:
+            if isinstance(keys, RemoteKeys) and keys not in new.keys:
+                self._running.discard(keys)
+                await keys.retire()
 
     async def close(self) -> None:
         """Stop refreshing keys."""
@@ -114,10 +128,15 @@ class Generations:
             self._running.discard(keys)
             await keys.close()
 
-    async def _keys(self, config: Config) -> KeySource | None:
-        issuer = config.issuer
-        if issuer is None:
-            return None
+    async def _all_keys(
+        self, issuers: Sequence[IssuerConfig], had: Mapping[object, KeySource] = MappingProxyType({})
+    ) -> tuple[KeySource, ...]:
+        """Give the keys of each issuer: those that there are, or new ones, all fetched at once."""
+        return tuple(await asyncio.gather(*(self._keys(issuer, had.get(_source(issuer))) for issuer in issuers)))
+
+    async def _keys(self, issuer: IssuerConfig, had: KeySource | None) -> KeySource:
+        if had is not None:
+            return had
         if issuer.static_keys is not None:
             return StaticKeys(issuer.static_keys)
         assert issuer.jwks_url is not None
@@ -139,16 +158,18 @@ class Generations:
         for verified in self._verdicts:
             verified.forget(user=user, session=session, org=org)
 
-    def _deps(self, config: Config, keys: KeySource | None, verified: VerifiedTokens, people: People | None) -> Deps:
-        issuer = config.issuer
-        assert (issuer is None) == (keys is None)
+    def _deps(self, config: Config, keys: Sequence[KeySource], verified: VerifiedTokens, people: People | None) -> Deps:
+        issuers = [
+            Issuer(issuer.name, source, issuer.token_policy, issuer.credentials)
+            for issuer, source in zip(config.issuers, keys, strict=True)
+        ]
         self._verdicts.add(verified)
         return Deps(
             routes=RouteTable(config.routes),
             # Always another object: by it a connection sees that what it remembers of its last request is void.
             fields=FieldRules(config.identity.prefix, config.identity.reserved_names),
             cors=config.cors,
-            issuer=Issuer(keys, issuer.token_policy, issuer.credentials) if issuer and keys else None,
+            issuers=Issuers(issuers) if issuers else None,
             identity=config.identity,
             verified=verified,
             revoked=self._revoked,
@@ -163,19 +184,15 @@ class Generations:
         )
 
 
-def _has_same_keys(old: Config, new: Config) -> bool:
-    one, other = old.issuer, new.issuer
-    if one is None or other is None:
-        return one is other
-    return one.jwks_url == other.jwks_url and one.static_keys == other.static_keys
+def _source(issuer: IssuerConfig) -> object:
+    """Say where keys come from: what is the same of two issuers whose keys are the same."""
+    return issuer.jwks_url, issuer.static_keys
 
 
 def _judges_alike(old: Config, new: Config) -> bool:
     """Say whether a verdict on a token, and what upstreams are told of it, would be the same under both."""
-    one, other = old.issuer, new.issuer
-    if one is None or other is None:
-        return False
-    return one.token_policy == other.token_policy and old.identity == new.identity
+    one, other = ([(each.name, each.token_policy) for each in config.issuers] for config in (old, new))
+    return one == other and old.identity == new.identity
 
 
 def _fixed(old: Config, new: Config) -> Iterator[Finding]:
@@ -186,10 +203,9 @@ def _fixed(old: Config, new: Config) -> Iterator[Finding]:
             yield Finding(new.source, None, key, "cannot change while the gateway runs", remedy)
 
 
-def _no_keys(config: Config) -> Finding:
-    url = config.issuer.jwks_url if config.issuer else ""
-    message = f"the keys at {str(url).partition('?')[0]} cannot be had, so no token could be verified"
-    return Finding(config.source, None, "clerk", message, "See jwks_failed in the log; reload again once they can")
+def _no_keys(config: Config, issuer: IssuerConfig) -> Finding:
+    message = f"the keys at {str(issuer.jwks_url).partition('?')[0]} cannot be had, so no token could be verified"
+    return Finding(config.source, None, issuer.key, message, "See jwks_failed in the log; reload again once they can")
 
 
 def changed(old: Config, new: Config) -> list[str]:

@@ -13,11 +13,12 @@ from gateway.core.model import Header, Identified, Inbound, Principal
 from gateway.core.policy import admit
 from gateway.core.revocation import REASON, is_barred
 from gateway.core.routing import Route
-from gateway.core.session import check_client_uat, cookie_reason
+from gateway.core.session import check_cookie, cookie_reason
 from gateway.core.verify import read_token, verify_token
 from gateway.errors import InternalError, InvalidToken, MissingCredential
 from gateway.web.access import who_line
-from gateway.web.deps import Deps, Issuer
+from gateway.web.deps import Deps
+from gateway.web.issuers import Issuer, Issuers
 
 # What neither time nor other keys can change: these keys and this configuration will say it again.
 FINAL = frozenset({
@@ -39,41 +40,43 @@ async def identify(deps: Deps, inbound: Inbound, route: Route) -> Identified | N
     refuse_repeated(header)
     if route.auth == "public":
         return None
-    issuer = deps.issuer
-    if issuer is None:
+    issuers = deps.issuers
+    if issuers is None:
         raise InternalError(detail="a route needs a token, but no issuer is configured")
     now = deps.now()
-    found = find_credential(inbound, issuer.credentials, now=now)
+    found = find_credential(inbound, issuers.credentials, now=now)
     if isinstance(found, SignedOut):
         if route.auth == "optional":
             return None
         raise InvalidToken(found.reason) if found.sent else MissingCredential(found.reason)
     try:
         key = _token_key(header, found)
-        identified = deps.verified.get(key, issuer.keys.generation, now)
+        identified = deps.verified.get(key, issuers.keys.generation, now)
         if identified is None:
-            identified = await _judged(deps, issuer, found.token, key, now)
+            named = found.issuer if found.source == "cookie" else route.admission.issuer
+            identified = await _judged(deps, issuers, found.token, key, now=now, named=named)
         admit(identified.principal, route.admission)
         if found.source == "header":
             return identified
-        check_client_uat(identified.principal.issued_at, found.client_uat)
+        check_cookie(identified.principal, found)
     except InvalidToken as refused:
         if found.source == "header":
             raise
         if route.auth == "optional":
             return None  # cookies that do not amount to signed-in are nobody's (CONTRACT §4)
         raise InvalidToken(cookie_reason(refused.reason or "", found)) from refused
-    _check_origin(inbound, route, issuer)
+    _check_origin(inbound, route, issuers.named(identified.principal.issuer))
     return identified
 
 
 async def identify_token(deps: Deps, raw: bytes, route: Route) -> Identified:
     """Say who is calling by a token alone, as a header of that route would. Raises as `identify`."""
-    issuer = deps.issuer
-    if issuer is None:
+    issuers, named = deps.issuers, route.admission.issuer
+    if issuers is None:
         raise InvalidToken("token-invalid-issuer")
     now, key = deps.now(), sha256(raw).digest()
-    identified = deps.verified.get(key, issuer.keys.generation, now) or await _judged(deps, issuer, raw, key, now)
+    identified = deps.verified.get(key, issuers.keys.generation, now)
+    identified = identified or await _judged(deps, issuers, raw, key, now=now, named=named)
     admit(identified.principal, route.admission)
     return identified
 
@@ -101,34 +104,42 @@ def _token_key(header: Header, credential: Credential) -> bytes:
     return header.token_key
 
 
-async def _judged(deps: Deps, issuer: Issuer, raw: bytes, token_key: bytes, now: float) -> Identified:
-    """Verify a token that is not known to be good, unless it is known to be bad."""
+async def _judged(
+    deps: Deps, issuers: Issuers, raw: bytes, token_key: bytes, *, now: float, named: str | None
+) -> Identified:
+    """Verify a token that is not known to be good, unless it is known to be bad; of the instance `named`, or of any."""
     reason = deps.verified.refusal(token_key, now)
     if reason is not None:
         raise InvalidToken(reason)
     try:
-        return await _verified(deps, issuer, raw, token_key, now)
+        return await _verified(deps, issuers, raw, token_key, now=now, named=named)
     except InvalidToken as refused:
-        if refused.reason in FINAL:
+        # What one instance refuses may be another's, where a route or a cookie named it.
+        if refused.reason in FINAL and (named is None or issuers.is_one):
             deps.verified.refuse(token_key, refused.reason, now=now)
         raise
 
 
-async def _verified(deps: Deps, issuer: Issuer, raw: bytes, token_key: bytes, now: float) -> Identified:
-    generation = issuer.keys.generation
+async def _verified(
+    deps: Deps, issuers: Issuers, raw: bytes, token_key: bytes, *, now: float, named: str | None
+) -> Identified:
+    generation = issuers.keys.generation
     token = read_token(raw)
+    issuer = issuers.of(token, named=named)
+    if issuer is None:
+        raise InvalidToken("token-invalid-issuer")
     key = issuer.keys.find(token.kid) or await issuer.keys.fetch_for(token.kid)
     if key is None:
         raise InvalidToken("jwk-kid-mismatch")
     claims = verify_token(token, key, issuer.tokens, now=now)
-    principal = principal_from(claims, token)
+    principal = principal_from(claims, token)._replace(issuer=issuer.name)
     _check_revoked(deps, principal)  # who is not let in is not written down either
     is_known = deps.people is None or await deps.people.meet(principal)
     # From here on nothing waits: what is learnt of the user makes verdicts forgotten, this one too once it is there.
     _check_revoked(deps, principal)
     identified = _identified(deps, principal, is_known=is_known)
     # Keys that changed while this one waited verify the next request again.
-    if generation == issuer.keys.generation:
+    if generation == issuers.keys.generation:
         good_until = principal.expires_at + issuer.tokens.leeway_s
         if not is_known:
             good_until = min(good_until, now + MISS_LIFE_S)

@@ -39,7 +39,7 @@ class People:
 
     def __init__(
         self, directory: Directory, *, now: Callable[[], float], changed: Callable[[str], None],
-        source: Callable[[], Source | None] = lambda: None,
+        source: Callable[[str], Source | None] = lambda _issuer: None,
     ) -> None:  # fmt: skip
         self._directory, self._now, self._changed, self._source = directory, now, changed, source
         self._known: OrderedDict[str, tuple[User, int]] = OrderedDict()  # with its size; the last asked for is last
@@ -71,24 +71,24 @@ class People:
         if entry is not None:
             self._known.move_to_end(user_id)
             if is_provisional(entry[0]):  # there was no room to ask, or Clerk could not be asked
-                self._fetch(user_id)
+                self._fetch(user_id, principal.issuer)
             return True
         asking = self._asking.get(user_id)
         if asking is None:
             if len(self._asking) >= MOST_ASKED:
                 return False
-            asking = asyncio.get_running_loop().create_task(self._ask(user_id, principal.claims))
+            asking = asyncio.get_running_loop().create_task(self._ask(user_id, principal))
             self._asking[user_id] = asking
         await asyncio.wait((asking,), timeout=WAIT_S)  # which goes on alone, and whose failure is not the request's
         return user_id in self._known
 
-    async def _ask(self, user_id: str, claims: Mapping[str, Any]) -> None:
+    async def _ask(self, user_id: str, principal: Principal) -> None:
         """Look a user up, write one down who is not there, and know the result."""
         try:
             past = -1
             while past != self._pasts:  # what was read in between may be of another directory
                 past = self._pasts
-                row = await self._looked_up(user_id, claims)
+                row = await self._looked_up(user_id, principal)
         except StoreDown:
             return
         finally:
@@ -98,14 +98,14 @@ class People:
             self._keep(row if news is None else fold(row, news))
             self._changed(user_id)  # whoever could not wait was served without
 
-    async def _looked_up(self, user_id: str, claims: Mapping[str, Any]) -> User | None:
+    async def _looked_up(self, user_id: str, principal: Principal) -> User | None:
         known = await self._directory.user(user_id)
-        said = claims_row(user_id, claims)
+        said = claims_row(user_id, principal.claims)
         if said is not None and (known is None or known.version < said.version):
             await self._directory.merge([said], now=self._now_ms())
             known = fold(known, said)
         if known is not None and is_provisional(known):
-            self._fetch(user_id)
+            self._fetch(user_id, principal.issuer)
         return known
 
     # --- what is learnt -----------------------------------------------------------------------------------------------
@@ -150,9 +150,9 @@ class People:
 
     # --- what the token did not say -----------------------------------------------------------------------------------
 
-    def _fetch(self, user_id: str) -> None:
-        """Have Clerk asked about a user, once, in the background."""
-        source = self._source()
+    def _fetch(self, user_id: str, issuer: str) -> None:
+        """Have their Clerk instance asked about a user, once, in the background."""
+        source = self._source(issuer)
         if source is None or user_id in self._fetched or len(self._fetching) >= MOST_FETCHED:
             return
         if self._now() < self._rest_until:

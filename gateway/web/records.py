@@ -46,7 +46,7 @@ class Recorded(Protocol):
 
     @property
     def keys(self) -> KeySource | None:
-        """The keys that verify tokens, None where none is ever read."""
+        """The keys that verify tokens; None where none is ever read, or of several instances."""
 
 
 class Part(Protocol):

@@ -101,7 +101,6 @@ drain_delay_s: 0
 ASKING = (
     ("workers", "2"),
     ("workers", "auto"),
-    ("issuers", "[{name: one, issuer: clerk.example.com}]"),
     ("clerk.machine_secret_key", "ak_abcdefgh"),
     ("clerk.frontend_api_url", "https://fapi.example.com"),
     ("clerk.proxy_path", "/__clerk"),
@@ -117,7 +116,6 @@ ASKING = (
     ("routes.0.token", "any"),
     ("routes.0.token", "[session, m2m]"),
     ("routes.0.token", "session, m2m"),
-    ("routes.0.issuer", "one"),
     ("routes.0.require.scope", "read"),
     ("identity.assertion.enabled", "true"),
     ("identity.assertion.algorithm", "EdDSA"),
@@ -125,7 +123,6 @@ ASKING = (
     ("identity.assertion.ttl_s", "5"),
     ("identity.assertion.keys_dir", "/keys"),
     ("identity.assertion.rotate_after_h", "1"),
-    ("public_url", "https://api.example.com"),
     ("cache.url", "redis://cache.internal"),
     ("metrics.enabled", "true"),
     ("tracing.endpoint", "http://127.0.0.1:4318"),

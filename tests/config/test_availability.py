@@ -101,8 +101,15 @@ def test_a_default_in_the_file_asks_as_the_file_does():
 
 
 def test_a_section_half_from_the_environment_is_refused():
-    finding = only(written(issuers="[{name: one, issuer: '${S}'}]"), {"S": "clerk.example.com"})
-    assert (finding.key, finding.level) == ("issuers", "error")
+    finding = only(written(routes="[{path: /*, upstream: api, token: [m2m, '${S}']}]"), {"S": "oauth"})
+    assert (finding.key, finding.level) == ("routes[0].token", "error")
+
+
+def test_what_is_not_built_is_refused_in_each_of_several_issuers():
+    issuers = "[{name: a, issuer: a.example}, {name: b, issuer: b.example, proxy_path: /__clerk}]"
+    assert [finding.key for finding in findings(written(clerk="{}", issuers=issuers)) if finding.level == "error"] == [
+        "issuers[1].proxy_path"
+    ]
 
 
 def test_one_target_is_as_good_as_a_url():

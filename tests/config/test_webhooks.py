@@ -27,7 +27,7 @@ def test_every_setting_counts():
         )
     )
     assert config.webhooks == WebhookPolicy(
-        paths=("/in", "/b/c"), secrets=(SECRET, SECRET[:-1] + "1"), instance="ins_1", max_body_bytes=2048,
+        paths=("/in", "/b/c"), secrets=(SECRET, SECRET[:-1] + "1"), instances=frozenset({"ins_1"}), max_body_bytes=2048,
         private_metadata=True, retention_days=7,
     )  # fmt: skip
     assert config.webhooks.needs_store

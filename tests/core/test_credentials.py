@@ -38,10 +38,10 @@ def inbound(
 
 def test_a_token_is_found_once_in_a_header_that_comes_again_and_cookies_are_read_each_time():
     said = inbound(authorization=b"Bearer " + JWT)
-    assert find_credential(said, POLICY, now=0) is find_credential(said, POLICY, now=9)
+    assert find_credential(said, POLICY, now=0) is find_credential(said, (POLICY,), now=9)
     kept = inbound(cookie=COOKIES)
-    assert find_credential(kept, POLICY, now=0).refresh == "non-eligible-no-refresh-cookie"
-    assert find_credential(kept._replace(method="POST"), POLICY, now=0).refresh == "non-eligible-non-get"
+    assert find_credential(kept, (POLICY,), now=0).refresh == "non-eligible-no-refresh-cookie"
+    assert find_credential(kept._replace(method="POST"), (POLICY,), now=0).refresh == "non-eligible-non-get"
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_token_is_found_once_in_a_header_that_comes_again_and_cookies_are_read
     ],
 )
 def test_header_token_is_the_credential_even_beside_good_cookies(value, token):
-    found = find_credential(inbound(authorization=value, cookie=COOKIES), POLICY, now=0)
+    found = find_credential(inbound(authorization=value, cookie=COOKIES), (POLICY,), now=0)
     assert found == Credential(token, "header")
 
 
@@ -72,41 +72,41 @@ def test_header_token_is_the_credential_even_beside_good_cookies(value, token):
     [b"Basic dXNlcjpwYXNz", b"Bearerx " + JWT, b"Convex " + JWT, b"", b"token", b"a.b", b"a.b.c.d", b"a.b!.c", b"ak_1"],
 )
 def test_another_scheme_is_no_credential_so_cookies_are_looked_at(value):
-    assert find_credential(inbound(authorization=value), POLICY, now=0) == NOTHING
-    found = find_credential(inbound(authorization=value, cookie=COOKIES), POLICY, now=0)
+    assert find_credential(inbound(authorization=value), (POLICY,), now=0) == NOTHING
+    found = find_credential(inbound(authorization=value, cookie=COOKIES), (POLICY,), now=0)
     assert found == Credential(JWT, "cookie", 1_700_000_000, "non-eligible-no-refresh-cookie")
 
 
 @pytest.mark.parametrize("value", [b"Bearer " + JWT, b"Basic dXNlcjpwYXNz"], ids=["bearer", "basic"])
 def test_two_authorization_fields_are_refused(value):
     with pytest.raises(BadRequest) as refused:
-        find_credential(inbound(authorization=value, repeated=frozenset({"authorization"})), POLICY, now=0)
+        find_credential(inbound(authorization=value, repeated=frozenset({"authorization"})), (POLICY,), now=0)
     assert refused.value.reason == "two-credentials"
 
 
 @pytest.mark.parametrize("name", [b"__session", b"token", b"__clerk_db_jwt", b"Authorization"])
 def test_query_is_never_read(name):
-    assert find_credential(inbound(target=b"/?" + name + b"=" + JWT), POLICY, now=0) == NOTHING
+    assert find_credential(inbound(target=b"/?" + name + b"=" + JWT), (POLICY,), now=0) == NOTHING
 
 
 @pytest.mark.parametrize("cookie", [b"theme=dark; _ga=1", b"", b"__clerk_db_jwt=x", b"__Session=x; __CLIENT_UAT=5"])
 def test_cookies_without_clerks_are_nothing(cookie):
-    assert find_credential(inbound(cookie=cookie), POLICY, now=0) == NOTHING
+    assert find_credential(inbound(cookie=cookie), (POLICY,), now=0) == NOTHING
 
 
 def test_cookies_that_do_not_amount_to_signed_in_say_so():
-    found = find_credential(inbound(cookie=b"__session=" + JWT), POLICY, now=0)
+    found = find_credential(inbound(cookie=b"__session=" + JWT), (POLICY,), now=0)
     assert found == SignedOut("session-token-but-no-client-uat", sent=True)
 
 
 def test_development_instance_takes_no_cookies_without_dev_browser():
     policy = CredentialPolicy("https://clerk.example.com", development=True)
-    assert find_credential(inbound(cookie=COOKIES), policy, now=0) == SignedOut("dev-browser-missing", sent=True)
-    assert isinstance(find_credential(inbound(cookie=COOKIES + b"; __clerk_db_jwt=d"), policy, now=0), Credential)
+    assert find_credential(inbound(cookie=COOKIES), (policy,), now=0) == SignedOut("dev-browser-missing", sent=True)
+    assert isinstance(find_credential(inbound(cookie=COOKIES + b"; __clerk_db_jwt=d"), (policy,), now=0), Credential)
 
 
 def test_method_reaches_the_refresh_reason():
-    found = find_credential(inbound("POST", cookie=COOKIES), POLICY, now=0)
+    found = find_credential(inbound("POST", cookie=COOKIES), (POLICY,), now=0)
     assert found == Credential(JWT, "cookie", 1_700_000_000, "non-eligible-non-get")
 
 
@@ -147,19 +147,19 @@ def test_read_cookies(cookie, read):
 
 def test_session_cookie_of_a_longer_name_is_not_taken():
     cookies = b"__session_hijack=" + JWT + b"; __client_uat=5"
-    found = find_credential(inbound(cookie=cookies), POLICY, now=0)
+    found = find_credential(inbound(cookie=cookies), (POLICY,), now=0)
     assert found == SignedOut("client-uat-but-no-session-token", sent=True)
 
 
 def test_encoded_semicolon_does_not_begin_another_cookie():
     forged = b"__client_uat=5; theme=%3B%20__session=" + JWT
-    found = find_credential(inbound(cookie=forged), POLICY, now=0)
+    found = find_credential(inbound(cookie=forged), (POLICY,), now=0)
     assert found == SignedOut("client-uat-but-no-session-token", sent=True)
 
 
 @given(cookie=st.binary(max_size=200))
 def test_find_credential_takes_any_cookie_bytes(cookie):
-    assert isinstance(find_credential(inbound(cookie=b"__session" + cookie), POLICY, now=0), (Credential, SignedOut))
+    assert isinstance(find_credential(inbound(cookie=b"__session" + cookie), (POLICY,), now=0), (Credential, SignedOut))
 
 
 @pytest.mark.parametrize(
@@ -349,13 +349,13 @@ OFFERED = b"chat, gateway.auth, gateway.bearer." + JWT
     ],
 )
 def test_a_websockets_token_stands_among_its_sub_protocols(seen):
-    found = find_credential(inbound(upgrade=True, sec_websocket_protocol=OFFERED, **seen), POLICY, now=0)
+    found = find_credential(inbound(upgrade=True, sec_websocket_protocol=OFFERED, **seen), (POLICY,), now=0)
     assert found == Credential(JWT, "header")
 
 
 def test_an_empty_token_is_the_credential_all_the_same():
     offered = inbound(upgrade=True, sec_websocket_protocol=b"gateway.bearer.", cookie=COOKIES)
-    assert find_credential(offered, POLICY, now=0) == Credential(b"", "header")
+    assert find_credential(offered, (POLICY,), now=0) == Credential(b"", "header")
 
 
 @pytest.mark.parametrize(
@@ -369,19 +369,19 @@ def test_an_empty_token_is_the_credential_all_the_same():
 )
 def test_a_websocket_brings_one_token(seen):
     with pytest.raises(BadRequest) as refused:
-        find_credential(inbound(upgrade=True, **seen), POLICY, now=0)
+        find_credential(inbound(upgrade=True, **seen), (POLICY,), now=0)
     assert refused.value.reason == "two-credentials"
 
 
 def test_a_websocket_without_a_token_in_its_list_has_the_usual_credentials():
     plain = {"upgrade": True, "sec_websocket_protocol": b"chat, gateway.auth"}
-    assert find_credential(inbound(authorization=b"Bearer x", **plain), POLICY, now=0) == Credential(b"x", "header")
-    assert find_credential(inbound(cookie=COOKIES, **plain), POLICY, now=0).source == "cookie"
-    assert find_credential(inbound(**plain), POLICY, now=0) == NOTHING
+    assert find_credential(inbound(authorization=b"Bearer x", **plain), (POLICY,), now=0) == Credential(b"x", "header")
+    assert find_credential(inbound(cookie=COOKIES, **plain), (POLICY,), now=0).source == "cookie"
+    assert find_credential(inbound(**plain), (POLICY,), now=0) == NOTHING
 
 
 def test_sub_protocols_say_nothing_where_nothing_is_upgraded_and_nothing_is_remembered():
     said = inbound(sec_websocket_protocol=OFFERED, authorization=b"Bearer x")
-    assert find_credential(said, POLICY, now=0) == Credential(b"x", "header")
+    assert find_credential(said, (POLICY,), now=0) == Credential(b"x", "header")
     with pytest.raises(BadRequest):
-        find_credential(said._replace(upgrade=True), POLICY, now=0)
+        find_credential(said._replace(upgrade=True), (POLICY,), now=0)

@@ -42,6 +42,7 @@ ADMIN = principal(
             id="other-audience",
         ),
         pytest.param({"pending": True}, Admission(), "session-pending", id="pending"),
+        pytest.param({"issuer": "one"}, Admission(issuer="two"), "token-invalid-issuer", id="another-instance"),
     ],
 )
 def test_admit_refuses(facts, admission, reason):

@@ -5,12 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.model import Principal
 from gateway.core.session import (
     ChosenCookies,
     Credential,
     CredentialPolicy,
     SignedOut,
-    check_client_uat,
+    check_cookie,
     choose_cookies,
     cookie_reason,
     cookie_state,
@@ -207,15 +208,29 @@ def test_client_uat_is_parsed_as_javascript_does(cookie, value):
     assert parse_client_uat(cookie) == value
 
 
-def test_check_client_uat_refuses_a_token_older_than_the_sign_out():
+def issued(at, *, issuer="one"):
+    return Principal("user_1", "session", {}, frozenset(), at, at + 60, issuer=issuer)
+
+
+def cookie_of(client_uat, *, issuer="one"):
+    return Credential(b"token", "cookie", client_uat, issuer=issuer)
+
+
+def test_check_cookie_refuses_a_token_older_than_the_sign_out():
     with pytest.raises(InvalidToken) as refused:
-        check_client_uat(1_699_999_999, 1_700_000_000)
+        check_cookie(issued(1_699_999_999), cookie_of(1_700_000_000))
     assert refused.value.reason == "session-token-iat-before-client-uat"
 
 
 @pytest.mark.parametrize("client_uat", [0, -5, 1_699_999_999, 1_700_000_000])
-def test_check_client_uat_takes_a_token_as_new_or_newer(client_uat):
-    check_client_uat(1_700_000_000, client_uat)
+def test_check_cookie_takes_a_token_as_new_or_newer(client_uat):
+    check_cookie(issued(1_700_000_000), cookie_of(client_uat))
+
+
+def test_check_cookie_refuses_another_instances_token():
+    with pytest.raises(InvalidToken) as refused:
+        check_cookie(issued(1_700_000_000), cookie_of(1_600_000_000, issuer="other"))
+    assert refused.value.reason == "token-invalid-issuer"
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,7 @@ async def test_a_verdict_reached_meanwhile_stays_with_the_configuration_it_began
                 await asyncio.sleep(0.01)
             issuer.hold.set()
             assert (await asking).status == 200  # not cut off by the reload
-            assert await reloading == ["issuer"]
+            assert await reloading == ["issuers"]
             assert len(refreshers()) == 1
             assert len(running.app.listener.deps.verified) == 0
             assert (await running.get("/x", token=newer.session_token(running.clock()))).status == 401
@@ -274,7 +274,7 @@ async def test_a_new_key_address_is_asked_before_anything_changes(upstream: Scri
         await issuer.arrived.wait()
         assert (await running.get("/x", token=running.token())).status == 200
         issuer.hold.set()
-        assert await reloading == ["issuer"]
+        assert await reloading == ["issuers"]
         assert (await running.get("/x", token=OTHER.session_token(running.clock()))).status == 200
 
 

@@ -340,8 +340,9 @@ async def test_the_verifier_forgets_old_secrets() -> None:
     ],
 )
 def test_which_instances_are_known(configured: str | None, kids: set[str] | None, instances: set[str]) -> None:
-    config: Any = SimpleNamespace(webhooks=WebhookPolicy(instance=configured))
-    keys: Any = None if kids is None else SimpleNamespace(kids=frozenset(kids))
+    named = frozenset() if configured is None else frozenset({configured})
+    config: Any = SimpleNamespace(webhooks=WebhookPolicy(instances=named))
+    keys: Any = () if kids is None else tuple(SimpleNamespace(kids=frozenset({kid})) for kid in kids)
     assert Generation(config, keys, None).instances == instances  # type: ignore[arg-type]
 
 

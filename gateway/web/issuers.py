@@ -1,0 +1,81 @@
+"""The Clerk instances whose tokens count, and which of them a token is to be verified for.
+
+Choosing is not believing: whatever a token says of itself, the instance that is chosen verifies it with its own keys
+and by its own policy.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.core.credentials import CredentialPolicy
+from gateway.core.verify import SignedToken, TokenPolicy, claimed_issuer
+from gateway.net.jwks import KeySource
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """One Clerk instance whose tokens count."""
+
+    name: str
+    keys: KeySource
+    tokens: TokenPolicy
+    credentials: CredentialPolicy
+
+
+class Keyed(Protocol):
+    """What verdicts are reached with."""
+
+    @property
+    def generation(self) -> int:
+        """Changes with any of the keys."""
+
+
+class _Together:
+    """The keys of several instances as one."""
+
+    def __init__(self, issuers: Sequence[Issuer]) -> None:
+        self._sources = tuple(issuer.keys for issuer in issuers)
+
+    @property
+    def generation(self) -> int:
+        """The sum: none of its parts ever goes back."""
+        return sum([source.generation for source in self._sources])
+
+
+class Issuers:
+    """All that are configured, one at least, by their order there."""
+
+    __slots__ = ("_all", "_by_name", "credentials", "keys")
+
+    def __init__(self, issuers: Sequence[Issuer]) -> None:
+        self._all = tuple(issuers)
+        self._by_name = {issuer.name: issuer for issuer in issuers}
+        self.credentials = tuple(issuer.credentials for issuer in issuers)
+        self.keys: Keyed = self._all[0].keys if len(self._all) == 1 else _Together(self._all)
+
+    def __iter__(self) -> Iterator[Issuer]:
+        return iter(self._all)
+
+    @property
+    def is_one(self) -> bool:
+        """Whether there is but one."""
+        return len(self._all) == 1
+
+    def named(self, name: str) -> Issuer:
+        """Give the one of this name. Raises KeyError."""
+        return self._by_name[name]
+
+    def of(self, token: SignedToken, *, named: str | None = None) -> Issuer | None:
+        """Choose whose token this claims to be; None where it is nobody's here, or not that of the one named."""
+        if self.is_one:
+            return self._all[0]
+        # By kid first: with Clerk it is the id of the instance, also in machines' tokens, whose `iss` is another.
+        chosen = next((issuer for issuer in self._all if token.kid in issuer.keys.kids), None)
+        chosen = chosen or self._claimed(claimed_issuer(token))
+        if chosen is None and named is not None:
+            return self._by_name[named]
+        return chosen if named is None or chosen is None or chosen.name == named else None
+
+    def _claimed(self, said: str | None) -> Issuer | None:
+        return next((issuer for issuer in self._all if said in issuer.tokens.issuers), None)
