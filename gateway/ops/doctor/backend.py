@@ -24,15 +24,17 @@ def answered(instance: Instance, asked: Asked | None) -> Diagnosis:
     """Judge what came of asking it for the instance's keys with the secret key."""
     subject = instance.subject(SUBJECT)
     if asked is None or instance.backend is None:
-        return skipped(subject, "no secret_key (CLERK_SECRET_KEY), so it is not used: no gateway sync, no look-up of users")
+        return skipped(
+            subject, "no secret_key (CLERK_SECRET_KEY), so it is not used: no gateway sync, no look-up of users"
+        )
     url = instance.backend.url
     if isinstance(asked, Unreached):
         return error(subject, f"{url}: {trouble(asked)}", _remedy(asked, instance))
     if asked.status in (401, 403):
         found = f"Clerk does not take the secret key: status {asked.status}, {code_of(asked) or 'without a reason'}"
         remedy = (
-            f"Copy {instance.key('secret_key')} (CLERK_SECRET_KEY) anew from the Clerk Dashboard, API keys: it was rolled, "
-            "cut short, or is another application's"
+            f"Copy {instance.key('secret_key')} (CLERK_SECRET_KEY) anew from the Clerk Dashboard, API keys: it was "
+            "rolled, cut short, or is another application's"
         )
         return error(subject, found, remedy)
     if asked.status == 429:
@@ -121,7 +123,9 @@ def templates(
         found += [_own_key(subject, each) for each in fitting if each.is_own_key]
         if not enriched and any(route.upstream.identity for route in takers):
             found += [_lacking(subject, each) for each in fitting if set(TEXTS) - set(each.claims)]
-    return list(dict.fromkeys(found)) or [ok(subject, f"{listed(each.name for each in known)}: what routes take is there")]
+    return list(dict.fromkeys(found)) or [
+        ok(subject, f"{listed(each.name for each in known)}: what routes take is there")
+    ]
 
 
 def _missing(subject: str, audience: frozenset[str], takers: Sequence[Route]) -> Diagnosis:

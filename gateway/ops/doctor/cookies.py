@@ -4,24 +4,26 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from gateway.core.credentials import read_cookies
-from gateway.core.model import SignedOut
-from gateway.core.session import PLAIN_NAMES, choose_cookies, cookie_state
+from gateway.core.credentials import find_credential, read_cookies
+from gateway.core.model import Header, Inbound, Peer, SignedOut
+from gateway.core.session import PLAIN_NAMES
 from gateway.ops.doctor.diagnosis import Diagnosis, error, listed, quoted, warning
 from gateway.ops.doctor.evidence import Evidence
 from gateway.ops.doctor.instances import Instance
+from gateway.ops.doctor.token import peek
 
 SUBJECT: Final = "cookies"
+NOBODY: Final = Peer("", False, "https", 443)
 BY_HEADER: Final = "send the token instead: Authorization: Bearer, with await Clerk.session.getToken()"
 STATES: Final = {
-    "session-token-and-uat-missing": ("nobody is signed in", "Sign in first; Clerk.session in the page's console says so"),
+    "session-token-and-uat-missing": ("nobody is signed in", "Sign in first; Clerk.session in the console says so"),
     "session-token-but-no-client-uat": (
         "there is a __session, but no __client_uat: the client has signed out, or that cookie did not come along",
         "Reload the page; __client_uat is set for the parent domain, so see that nothing strips it",
     ),
     "client-uat-but-no-session-token": (
         "__client_uat says signed in, but there is no __session: it has expired, or belongs to another host",
-        "Reload the page, which makes a new one. __session is for the page's own host alone: from there to another host, "
+        "Reload the page, which makes a new one. __session is for the page's own host alone: from there to another, "
         + BY_HEADER,
     ),
     "dev-browser-missing": (
@@ -47,12 +49,29 @@ def cookies(evidence: Evidence, instances: Sequence[Instance], *, now: float) ->
         return Found([_none_came(evidence)])
     if not own:
         return Found([_others(sent, instances)])
-    chosen = choose_cookies(sent, own[0].config.credentials, now=now)
-    state = cookie_state(chosen, development=own[0].is_development, method="GET")
+    state = find_credential(_request(evidence.cookie), [each.config.credentials for each in instances], now=now)
     if isinstance(state, SignedOut):
-        what, remedy = STATES[state.reason]
+        what, remedy = STATES.get(state.reason, ("they do not amount to signed in", "Reload the page"))
         return Found([*_domain(evidence), error(SUBJECT, f"{what} (401 {state.reason})", remedy)])
-    return Found(_domain(evidence), state.token.decode("latin-1"))
+    token = state.token.decode("latin-1")
+    return Found([*_domain(evidence), *_older(token, state.client_uat)], token)
+
+
+def _request(cookie: str) -> Inbound:
+    """Make the GET that has them, as the gateway would have read it."""
+    seen = {"cookie": _bare(cookie).encode("utf-8", "replace")}
+    return Inbound("GET", b"/", "/", Header([], seen, frozenset(), NOBODY, b""))
+
+
+def _older(token: str, client_uat: int) -> list[Diagnosis]:
+    peeked = peek(token)
+    issued = peeked.claims.get("iat") if peeked is not None else None
+    if not isinstance(issued, (int, float)) or issued >= client_uat:
+        return []
+    found = (
+        "__session is older than __client_uat: signed out, or in again, since (401 session-token-iat-before-client-uat)"
+    )
+    return [error(SUBJECT, found, "Reload the page, which makes a new one")]
 
 
 def _bare(text: str) -> str:
@@ -72,7 +91,9 @@ def _none_came(evidence: Evidence) -> Diagnosis:
         found = f"none of Clerk's came: __session is for {page} alone, and never goes to {here}"
         remedy = f"Serve the gateway on {page} (a path of it is enough), or {BY_HEADER}"
         return error(SUBJECT, found, remedy)
-    found = "none of Clerk's came: they are for the page's host alone, and fetch takes them along only where it is told to"
+    found = (
+        "none of Clerk's came: they are for the page's host alone, and fetch takes them along only where it is told to"
+    )
     remedy = f'Call the gateway on the page\'s own host; for another one {BY_HEADER}. Is credentials: "omit" set?'
     return error(SUBJECT, found, remedy)
 
@@ -80,10 +101,12 @@ def _none_came(evidence: Evidence) -> Diagnosis:
 def _others(sent: Mapping[bytes, bytes], instances: Sequence[Instance]) -> Diagnosis:
     theirs = sorted({suffix for name in sent for plain in PLAIN_NAMES if (suffix := _suffix(name, plain))})
     ours = [each.config.credentials.cookie_suffix or "" for each in instances]
-    found = f"those that came are another Clerk application's: their suffix is {listed(theirs)}, here it is {listed(ours)}"
+    found = (
+        f"those that came are another Clerk application's: their suffix is {listed(theirs)}, here it is {listed(ours)}"
+    )
     remedy = (
-        "Give page and gateway the same publishable key (CLERK_PUBLISHABLE_KEY): the suffix is made from it. Where only "
-        "CLERK_JWT_ISSUER_DOMAIN is set it is worked out, so set the publishable key too"
+        "Give page and gateway the same publishable key (CLERK_PUBLISHABLE_KEY): the suffix is made from it. Where "
+        "only CLERK_JWT_ISSUER_DOMAIN is set it is worked out, so set the publishable key too"
     )
     return error(SUBJECT, found, remedy)
 

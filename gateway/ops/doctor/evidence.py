@@ -1,11 +1,14 @@
 """What a client of the gateway sent or saw, as the command line gives it: a token, an origin, header fields, a URL."""
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import IO, Final
 from urllib.parse import SplitResult, urlsplit
 
-SEEN = ("authorization", "cookie", "origin", "host", "x-forwarded-for", "x-forwarded-proto", "forwarded", "via")
+MOST_TOKEN, MOST_LOG = 65_536, 256 * 1_048_576  # characters, bytes
+SEEN: Final = ("authorization", "cookie", "origin", "host", "x-forwarded-for", "x-forwarded-proto", "forwarded", "via")
 _FIELD = re.compile(r"\s*([!#$%&'*+\-.^_`|~0-9A-Za-z]+)\s*:(.*)", re.DOTALL)
 
 
@@ -33,13 +36,17 @@ class Evidence:
 
 def read_evidence(
     *, token: str | None = None, origin: str | None = None, cookie: str | None = None, url: str | None = None,
-    headers: Sequence[str] = (), log: Sequence[bytes] | None = None,
+    headers: Sequence[str] = (), log: IO[bytes] | None = None,
 ) -> Evidence:  # fmt: skip
-    """Read the options.
+    """Read the options; "-" for a token means that it comes on standard input.
 
     Raises:
         Unusable: one of them cannot be meant so; it is never quoted.
     """
+    if token == "-":  # noqa: S105
+        if log is not None and log.name == "<stdin>":
+            raise Unusable("only one of --token and --log can be read from standard input")
+        token = sys.stdin.read(MOST_TOKEN)
     fields = dict(map(_read_field, headers))
     token = token if token is not None else fields.get("authorization")
     cookie = cookie if cookie is not None else fields.get("cookie")
@@ -51,7 +58,7 @@ def read_evidence(
         url=_read_url(url) if url is not None else None,
         host=fields.get("host"),
         proxied=tuple(name for name in SEEN[4:] if name in fields),
-        log=None if log is None else tuple(log),
+        log=None if log is None else tuple(log.readlines(MOST_LOG)),
     )
 
 

@@ -59,7 +59,7 @@ def _of_clerk(config: Config, instances: Sequence[Instance], facts: Facts, known
         yield from backend.templates(instance, told, config.routes, enriched=_enriches(config))
     published = [one.issuer for one in known.values() if one.issuer is not None]
     if config.webhooks.needs_store:
-        yield from keys.webhook_instance(config.webhooks.instance, published)
+        yield from keys.webhook_instances(config.webhooks.instances, published)
 
 
 def _enriches(config: Config) -> bool:
@@ -98,7 +98,9 @@ def _of_clocks(instances: Sequence[Instance], facts: Facts) -> list[Diagnosis]:
 
 
 def _of_upstreams(facts: Facts) -> Iterator[Diagnosis]:
-    asked = sorted(facts.endpoints, key=lambda each: (each[0].upstream.name, each[0].endpoint.label, not each[0].is_health))
+    asked = sorted(
+        facts.endpoints, key=lambda each: (each[0].upstream.name, each[0].endpoint.label, not each[0].is_health)
+    )
     for _, answers in groupby(asked, key=lambda each: (each[0].upstream.name, each[0].endpoint.label)):
         yield from upstreams.endpoint(list(answers))
 
@@ -160,4 +162,4 @@ def _of_token(
 
 def _has_api(config: Config) -> bool:
     """Say whether the gateway asks Clerk for a user whose token says too little."""
-    return _enriches(config) and config.backend is not None
+    return _enriches(config) and bool(config.backends)

@@ -11,17 +11,21 @@ from gateway.core.verify import KeySet
 class Instance(NamedTuple):
     """One Clerk instance whose tokens are taken."""
 
-    name: str | None  # None where there is only one
     config: IssuerConfig
-    backend: BackendAddress | None  # None without a secret key
+    is_only: bool = True
 
     def subject(self, what: str) -> str:
         """Name what is looked at, and whose it is where there are several."""
-        return what if self.name is None else f"{what} of {self.name}"
+        return what if self.is_only else f"{what} of {self.config.name}"
 
     def key(self, name: str) -> str:
         """Name a setting as the file has it."""
-        return f"clerk.{name}" if self.name is None else f"{name} of issuer {self.name}"
+        return f"{self.config.key}.{name}"
+
+    @property
+    def backend(self) -> BackendAddress | None:
+        """Its Backend API; None without a secret key."""
+        return self.config.backend
 
     @property
     def jwks_url(self) -> str:
@@ -46,6 +50,4 @@ Keys = Mapping[str, Known]  # by issuer
 
 def instances_of(config: Config) -> tuple[Instance, ...]:
     """Give the instances of a configuration, in its order."""
-    if config.issuer is None:
-        return ()
-    return (Instance(None, config.issuer, config.backend),)
+    return tuple(Instance(issuer, len(config.issuers) == 1) for issuer in config.issuers)

@@ -1,5 +1,6 @@
 """An issuer's keys: whether they can be had, and whether issuer, `jwt_key` and secret key are of one instance."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from gateway.core.verify import MAX_JWKS_BYTES, KeySet, parse_jwks
@@ -8,19 +9,23 @@ from gateway.ops.doctor.diagnosis import Diagnosis, error, listed, ok, skipped, 
 from gateway.ops.doctor.instances import Instance, Known
 
 SUBJECT: Final = "keys"
-OFFLINE: Final = "or give clerk.jwt_key (CLERK_JWT_KEY: Clerk Dashboard, API keys, JWKS public key), which needs no network"
-SAME_PAGE: Final = (
-    "Take publishable key (CLERK_PUBLISHABLE_KEY) or issuer (CLERK_JWT_ISSUER_DOMAIN), secret key (CLERK_SECRET_KEY) and "
-    "jwt_key (CLERK_JWT_KEY) from one page: Clerk Dashboard, the right application and instance, API keys"
+OFFLINE: Final = (
+    "or give clerk.jwt_key (CLERK_JWT_KEY: Clerk Dashboard, API keys, JWKS public key), which needs no network"
 )
-STATUS: Final = "Try again; https://status.clerk.com says whether Clerk is down. The gateway serves on with the keys it has"
+SAME_PAGE: Final = (
+    "Take publishable key (CLERK_PUBLISHABLE_KEY) or issuer (CLERK_JWT_ISSUER_DOMAIN), secret key (CLERK_SECRET_KEY) "
+    "and jwt_key (CLERK_JWT_KEY) from one page: Clerk Dashboard, the right application and instance, API keys"
+)
+STATUS: Final = (
+    "Try again; https://status.clerk.com says whether Clerk is down. The gateway serves on with the keys it has"
+)
 REMEDIES: Final = {
-    "dns": "Is the issuer spelt as in the Clerk Dashboard, API keys (Frontend API URL)? A production instance needs its "
-    "CNAME clerk.<domain> (Dashboard, Domains); in a container or cluster, look at its DNS",
+    "dns": "Is the issuer spelt as in the Clerk Dashboard, API keys (Frontend API URL)? A production instance needs "
+    "its CNAME clerk.<domain> (Dashboard, Domains); in a container or cluster, look at its DNS",
     "refused": f"Let the gateway connect to port 443 there (firewall, egress policy), {OFFLINE}",
     "timeout": f"Let the gateway connect to port 443 there (firewall, egress policy), {OFFLINE}",
-    "tls": "Something between here and Clerk shows another certificate, or Clerk has none for this domain yet (Dashboard, "
-    "Domains). A company's own authority belongs into the system's (SSL_CERT_FILE); is this machine's date right?",
+    "tls": "Something between here and Clerk shows another certificate, or Clerk has none for this domain yet "
+    "(Dashboard, Domains). A company's own authority belongs into the system's (SSL_CERT_FILE); is the date right here?",
     "not-http": "What listens there is not Clerk: check clerk.issuer and clerk.jwks_url",
     "link-local": "The gateway never asks link-local addresses: check the name's DNS records",
     "failed": f"Look at the network between here and there, {OFFLINE}",
@@ -92,8 +97,8 @@ def _where(instance: Instance) -> str:
     if instance.config.jwks_url not in (None, f"{instance.config.issuer}/.well-known/jwks.json"):
         return f"Leave {instance.key('jwks_url')} out: Clerk publishes its keys at <issuer>/.well-known/jwks.json"
     return (
-        f"Check {instance.key('publishable_key')} or issuer (CLERK_JWT_ISSUER_DOMAIN): it is the Frontend API URL that the "
-        "Clerk Dashboard shows under API keys"
+        f"Check {instance.key('publishable_key')} or issuer (CLERK_JWT_ISSUER_DOMAIN): it is the Frontend API URL that "
+        "the Clerk Dashboard shows under API keys"
     )
 
 
@@ -107,7 +112,9 @@ def belonging(instance: Instance, known: Known) -> list[Diagnosis]:
     if static is not None and published is not None:
         found.append(_judged_static(instance, static, published))
     elif static is not None:
-        found.append(skipped(instance.subject("jwt_key"), "the issuer's keys are not known, so it is compared with none"))
+        found.append(
+            skipped(instance.subject("jwt_key"), "the issuer's keys are not known, so it is compared with none")
+        )
     if known.backend is not None:
         found.append(_judged_backend(instance, known.backend, published or static))
     return found
@@ -117,7 +124,9 @@ def _judged_static(instance: Instance, static: KeySet, published: KeySet) -> Dia
     subject = instance.subject("jwt_key")
     if share_key(static, published):
         return ok(subject, "is one of the issuer's keys")
-    found = f"is not among the {len(published)} keys that {instance.config.issuer} publishes: no token of it is good here"
+    found = (
+        f"is not among the {len(published)} keys that {instance.config.issuer} publishes: no token of it is good here"
+    )
     return error(subject, f"{found} (401 token-invalid-signature)", f"{SAME_PAGE}; or leave jwt_key out")
 
 
@@ -125,7 +134,9 @@ def _judged_backend(instance: Instance, backend: KeySet, issuers: KeySet | None)
     subject = instance.subject("instance")
     whose = listed(sorted(backend.kids))
     if issuers is None:
-        return skipped(subject, f"the secret key is of {whose}; whether the issuer is too cannot be told without its keys")
+        return skipped(
+            subject, f"the secret key is of {whose}; whether the issuer is too cannot be told without its keys"
+        )
     if share_key(backend, issuers):
         return ok(subject, f"issuer and secret key are of one instance, {whose}")
     kids = listed(sorted(issuers.kids)) or "jwt_key's"
@@ -143,10 +154,12 @@ def _numbers(keys: KeySet) -> frozenset[int]:
     return frozenset(key.public_numbers().n for key in found if key is not None)
 
 
-def webhook_instance(instance_id: str | None, known: list[KeySet]) -> list[Diagnosis]:
-    """Judge whether webhooks are taken of an instance that there is."""
+def webhook_instances(named: frozenset[str], known: Sequence[KeySet]) -> list[Diagnosis]:
+    """Judge whether webhooks are taken of the instances that tokens come from; `named` by `instance_id`."""
     kids = sorted({kid for keys in known for kid in keys.kids if kid.startswith("ins_")})
-    if instance_id is None or not kids or instance_id in kids:
+    if not named or not kids or not named.isdisjoint(kids):
         return []
-    found = f"clerk.instance_id is {instance_id}, but tokens come from {listed(kids)}: that one's webhooks are refused"
-    return [error("webhooks", f"{found} (400, reason instance)", "Leave clerk.instance_id out, or write the other one")]
+    found = (
+        f"instance_id is {listed(sorted(named))}, but tokens come from {listed(kids)}: that one's webhooks are refused"
+    )
+    return [error("webhooks", f"{found} (400, reason instance)", "Leave instance_id out, or write the other one")]

@@ -56,14 +56,16 @@ EVENTS: Final[Mapping[str, Meaning]] = {
     "keys_unavailable": Meaning(True, "there were no keys at the start", "See keys above"),
     "endpoint_down": Meaning(False, "an endpoint of an upstream was left alone", "See its upstream above"),
     "store_down": Meaning(False, "the store was away", "See store above"),
-    "delivery_dead": Meaning(False, "a webhook was given up", "gateway webhooks dead, then gateway webhooks replay --dead"),
+    "delivery_dead": Meaning(
+        False, "a webhook was given up", "Run: gateway webhooks dead; then gateway webhooks replay --dead"
+    ),
     "certificate_not_read": Meaning(True, "a certificate could not be used", "gateway check says why"),
 }  # fmt: skip
 WEBHOOK_REASONS: Final[Mapping[str, Meaning]] = {
     "signature": Meaning(
         True, "webhooks whose signature none of the configured secrets has made",
-        "Copy the signing secret of this very endpoint (Clerk Dashboard, Webhooks) into CLERK_WEBHOOK_SIGNING_SECRET; each "
-        "endpoint has its own, and development and production have different ones. Nothing in between may change the body",
+        "Copy the signing secret of this very endpoint (Clerk Dashboard, Webhooks) into CLERK_WEBHOOK_SIGNING_SECRET; "
+        "each endpoint has its own, in development and production too. Nothing in between may change the body",
     ),
     "timestamp": Meaning(True, "webhooks that are more than five minutes old or early", SET_IT),
     "instance": Meaning(True, "webhooks of another Clerk instance", f"{SAME_PAGE}; or see clerk.instance_id"),
@@ -71,7 +73,9 @@ WEBHOOK_REASONS: Final[Mapping[str, Meaning]] = {
         True, "webhooks, but no signing secret", "Set CLERK_WEBHOOK_SIGNING_SECRET (Clerk Dashboard, Webhooks)"
     ),
 }  # fmt: skip
-NO_ROUTE: Final = Meaning(False, "requests that no route takes (404 no_route)", "Add a route, or correct what is called")
+NO_ROUTE: Final = Meaning(
+    False, "requests that no route takes (404 no_route)", "Add a route, or correct what is called"
+)
 
 
 def log(lines: Iterable[bytes], config: Config) -> list[Diagnosis]:

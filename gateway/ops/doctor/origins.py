@@ -33,14 +33,20 @@ def called(config: Config, evidence: Evidence) -> tuple[list[Diagnosis], Sequenc
         remedy = "Call it in a plain spelling, without .., //, %2f and ;, or allow_encoded on the route"
         return [*found, error("url", f"{path} can be read in two ways (400 bad_request, reason path)", remedy)], ()
     except (NoRoute, MethodNotAllowed) as refused:
-        routes = listed(f"{each.name} {each.pattern.text}{'/*' if each.pattern.below else ''}" for each in config.routes)
+        routes = listed(
+            f"{each.name} {each.pattern.text}{'/*' if each.pattern.below else ''}" for each in config.routes
+        )
         return [*found, error("url", f"no route takes GET {path} ({refused.status} {refused.code}); there are {routes}",
                               "Add a route, or correct what is called: /a does not match /a/")], ()  # fmt: skip
-    return [*found, ok("url", f"{path} is route {route.name}, auth: {route.auth}, upstream {route.upstream.name}")], (route,)
+    return [*found, ok("url", f"{path} is route {route.name}, auth: {route.auth}, upstream {route.upstream.name}")], (
+        route,
+    )
 
 
 def _query(query: str) -> list[Diagnosis]:
-    if not any(part.partition("=")[0].lower() in ("token", "access_token", "__session", "jwt") for part in query.split("&")):
+    if not any(
+        part.partition("=")[0].lower() in ("token", "access_token", "__session", "jwt") for part in query.split("&")
+    ):
         return []
     remedy = "Send Authorization: Bearer; for a WebSocket the sub-protocols gateway.auth and gateway.bearer.<token>"
     return [error("url", "has a token in its query, where none is read, and which logs everywhere keep", remedy)]
@@ -50,7 +56,9 @@ def origin(text: str, config: Config, instances: Sequence[Instance], routes: Seq
     """Judge whether pages of an origin may call these routes, and whether their tokens count."""
     if text.lower() == "null":
         found = "null is what sandboxed frames and files send, and is never granted"
-        return [error(SUBJECT, found, "Serve the page from a server; take sandbox off its frame, or allow-same-origin in")]
+        return [
+            error(SUBJECT, found, "Serve the page from a server; take sandbox off its frame, or allow-same-origin in")
+        ]
     try:
         read_origins([text])
     except ValueError as wrong:
@@ -86,7 +94,9 @@ def _parties(text: str, instances: Sequence[Instance]) -> list[Diagnosis]:
         return []
     if any(text in each.config.token_policy.authorized_parties for each in limited):
         return [ok(SUBJECT, f"tokens that pages of {text} get are taken (azp)")]
-    found = f"tokens that pages of {text} get have it as azp, which is not listed (401 token-invalid-authorized-parties)"
+    found = (
+        f"tokens that pages of {text} get have it as azp, which is not listed (401 token-invalid-authorized-parties)"
+    )
     return [error(SUBJECT, found, f"Add {text} under {limited[0].key('authorized_parties')} ({PARTIES})")]
 
 

@@ -59,9 +59,7 @@ def _finding(finding: Finding) -> Diagnosis:
     return (error if finding.level == "error" else warning)(SUBJECT, found, remedy)
 
 
-def _examined(
-    config: Config, evidence: Evidence, progress: "Progress", clock: Callable[[], float]
-) -> list[Diagnosis]:
+def _examined(config: Config, evidence: Evidence, progress: "Progress", clock: Callable[[], float]) -> list[Diagnosis]:
     instances = instances_of(config)
 
     async def ask() -> list[Diagnosis]:

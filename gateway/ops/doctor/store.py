@@ -52,8 +52,8 @@ def _down(config: Config, where: str, why: str) -> Diagnosis:
         return error(SUBJECT, f"{where}: {why}", "Is it the gateway's SQLite file, and may this user read it?")
     effect = "webhooks get 503, and new users are not known" if config.needs_store else "nothing needs it so far"
     remedy = (
-        "Check host, port, database, user and password in store.url (GATEWAY_STORE_URL), and that it may be reached from "
-        "here; then: gateway migrate"
+        "Check host, port, database, user and password in store.url (GATEWAY_STORE_URL), and that it may be reached "
+        "from here; then: gateway migrate"
     )
     return error(SUBJECT, f"{where}: {why}; {effect}", remedy)
 
@@ -77,9 +77,9 @@ def webhooks(config: Config, seen: "Look | StoreDown | None", *, now: float) -> 
     found = []
     if seen.last_webhook_ms is None:
         remedy = (
-            f"Clerk Dashboard, Webhooks: an endpoint https://<gateway>{config.webhooks.paths[0]}, and its signing secret "
-            "whsec_… as CLERK_WEBHOOK_SIGNING_SECRET. If Clerk shows failed attempts with 400, the secret is another "
-            "endpoint's: give doctor the log (--log)"
+            f"Clerk Dashboard, Webhooks: an endpoint https://<gateway>{config.webhooks.paths[0]}, and its signing "
+            "secret whsec_… as CLERK_WEBHOOK_SIGNING_SECRET. If Clerk shows failed attempts with 400, the secret is "
+            "another endpoint's: give doctor the log (--log)"
         )
         found.append(warning(subject, "none has come yet that this secret has signed", remedy))
     else:
@@ -103,7 +103,9 @@ def user(config: Config, user_id: str, seen: "Look | StoreDown | None") -> list[
     states = [word for word in ("banned", "locked") if getattr(seen.user, word)]
     if states:
         found = f"{user_id} is {' and '.join(states)}: what the user had by then is refused (401 session-revoked)"
-        return [error(subject, found, "Clerk Dashboard, Users: lift it there; a webhook or gateway sync tells the gateway")]
+        return [
+            error(subject, found, "Clerk Dashboard, Users: lift it there; a webhook or gateway sync tells the gateway")
+        ]
     lacking = [name for name in ("email", "name") if getattr(seen.user, name) is None]
     if lacking:
         found = f"{user_id} is in it, but without {' and '.join(lacking)}"

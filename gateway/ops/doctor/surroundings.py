@@ -1,4 +1,4 @@
-"""The gateway itself and what stands in front of it: whether it runs here, `public_url`, proxies, its webhook address."""
+"""The gateway itself and what stands in front of it: whether it runs here, `public_url`, proxies, its webhooks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -18,8 +18,8 @@ PROXY: Final = ("via", "cf-ray")  # an answer has these of something in between 
 RUN: Final = "gateway run"
 TRUST: Final = "Write its networks under trusted_proxies, such as [10.0.0.0/8]"
 UNTRUSTED: Final = (
-    "upstreams see the proxy's address as the client's, rate_limits.by_ip count all clients as one, and what scheme a page "
-    "came by is not known"
+    "upstreams see the proxy's address as the client's, rate_limits.by_ip count all clients as one, and what scheme a "
+    "page came by is not known"
 )
 
 
@@ -48,7 +48,9 @@ def gateway_here(config: Config, ready: Asked | None) -> Diagnosis:
     if isinstance(ready, Unreached):
         if ready.why in ("not-http", "tls"):
             return _stranger(subject, where)
-        return skipped(subject, f"does not run on {where}, as seen from here: what only a running one tells is left out")
+        return skipped(
+            subject, f"does not run on {where}, as seen from here: what only a running one tells is left out"
+        )
     said = _json(ready)
     code, status = said.get("code"), said.get("status")
     if ready.status == 503 and code == "keys_unavailable":
@@ -155,7 +157,9 @@ def webhook_address(subject: str, url: str, asked: Asked | None) -> list[Diagnos
     if asked.status == 400 and said.get("reason") == "event":
         return [ok(subject, f"{url} takes what the configured secret has signed")]
     if asked.status == 400 and said.get("reason") == "signature":
-        found = f"{url} refuses what the configured secret has signed: the gateway there has another one (400 signature)"
+        found = (
+            f"{url} refuses what the configured secret has signed: the gateway there has another one (400 signature)"
+        )
         return [error(subject, found, "Give the running gateway this secret: gateway reload, or restart it")]
     if asked.status == 400 and said.get("reason") == "timestamp":
         found = f"{url} refuses the time: its clock and this one's are more than five minutes apart (400 timestamp)"
@@ -179,13 +183,15 @@ def running_routes(config: Config, asked: Asked | None) -> list[Diagnosis]:
     if not isinstance(asked, Answer):
         return []
     if asked.status == 401:
-        found = "the running gateway has another admin.token than this configuration"
-        return [warning("admin", found, "Give both the same GATEWAY_ADMIN_TOKEN; restart the gateway if it was changed")]
+        other = "the running gateway has another admin.token than this configuration"
+        return [
+            warning("admin", other, "Give both the same GATEWAY_ADMIN_TOKEN; restart the gateway if it was changed")
+        ]
     told = _json(asked).get("data")
     routes = [each for each in told if isinstance(each, dict)] if isinstance(told, list) else []
     if asked.status != 200 or not routes:
         return []
-    found = []
+    found: list[Diagnosis] = []
     if [each.get("name") for each in routes] != [route.name for route in config.routes]:
         found.append(warning("admin", "the running gateway has other routes than this file", "Run: gateway reload"))
     down = {end.get("address"): each.get("upstream") for each in routes for end in each.get("endpoints") or ()

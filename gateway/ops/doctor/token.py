@@ -8,20 +8,28 @@ from typing import Any, Final, NamedTuple
 import orjson
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from gateway.core.claims import TEMPLATE_CATEGORY, principal_from
 from gateway.core.cors import DEFAULT_PORTS
-from gateway.core.model import Principal
 from gateway.core.routing import Route
-from gateway.core.verify import MAX_BRACKETS, MAX_TOKEN_BYTES, KeySet, SignedToken, TokenPolicy, read_token, verify_token
+from gateway.core.verify import (
+    MAX_BRACKETS,
+    MAX_TOKEN_BYTES,
+    KeySet,
+    SignedToken,
+    TokenPolicy,
+    read_token,
+    verify_token,
+)
 from gateway.errors import InvalidToken
-from gateway.ops.doctor.backend import DASHBOARD, SESSION, TEXTS
+from gateway.ops.doctor.admission import SUBJECT, use
+from gateway.ops.doctor.backend import DASHBOARD, SESSION
 from gateway.ops.doctor.clock import SET_IT
 from gateway.ops.doctor.diagnosis import Diagnosis, error, lasting, listed, ok, quoted, warning
 from gateway.ops.doctor.instances import Instance, Keys
 from gateway.ops.doctor.keys import SAME_PAGE
 
-SUBJECT: Final = "token"
-FRESH: Final = "Take a fresh one: await Clerk.session.getToken() in the page's console; a session token lives for a minute"
+FRESH: Final = (
+    "Take a fresh one: await Clerk.session.getToken() in the page's console; a session token lives for a minute"
+)
 COPY: Final = "Copy the whole token: three parts with a dot between, as await Clerk.session.getToken() gives it"
 KINDS: Final = {
     "ak_": "an API key", "mt_": "an M2M token", "m2m_": "an M2M token", "oat_": "an OAuth access token",
@@ -93,7 +101,7 @@ def token(raw: str, around: Around) -> list[Diagnosis]:
     instance = _whose(signed, peeked, around)
     found = [*_signature(signed, peeked, instance, around), *_claims(peeked, instance, around)]
     if not found:
-        found = list(_identity(signed, peeked, around))
+        found = list(use(signed, peeked.claims, instance, around.routes, is_enriched=around.is_enriched))
     return found or [ok(SUBJECT, _good(peeked, around))]
 
 
@@ -109,13 +117,19 @@ def _formless(raw: str) -> Diagnosis:
     for prefix, kind in KINDS.items():
         if raw.startswith(prefix):
             found = f"is {kind}, which no route takes"
-            return error(SUBJECT, found, "Write token: [session, …] with its kind on the route, if it is meant to come in so")
+            return error(
+                SUBJECT, found, "Write token: [session, …] with its kind on the route, if it is meant to come in so"
+            )
     if raw.startswith("sk_"):
-        return error(SUBJECT, "is a secret key, no token", "If it came from a browser, roll it now: Clerk Dashboard, API keys")
+        return error(
+            SUBJECT, "is a secret key, no token", "If it came from a browser, roll it now: Clerk Dashboard, API keys"
+        )
     if raw.startswith("pk_"):
         return error(SUBJECT, "is a publishable key, no token", COPY)
     if not raw:
-        return error(SUBJECT, "is empty", "The page asked before it was signed in: await Clerk.load(), and look at Clerk.session")
+        return error(
+            SUBJECT, "is empty", "The page asked before it was signed in: await Clerk.load(), and look at Clerk.session"
+        )
     if raw in ("null", "undefined", "[object Promise]", "[object Object]"):
         found = f"is the word {raw}: what getToken() gave was written into the header as it was"
         return error(SUBJECT, found, "Write await before getToken(), and send no Authorization where it gives null")
@@ -205,7 +219,10 @@ def _claims(peeked: Peeked, instance: Instance, around: Around) -> Iterator[Diag
 
 
 def _issuer(peeked: Peeked, around: Around) -> Iterator[Diagnosis]:
-    said, taken = peeked.text("iss"), [issuer for each in around.instances for issuer in each.config.token_policy.issuers]
+    said, taken = (
+        peeked.text("iss"),
+        [issuer for each in around.instances for issuer in each.config.token_policy.issuers],
+    )
     if said in taken:
         return
     if said is None:
@@ -221,7 +238,9 @@ def _issuer(peeked: Peeked, around: Around) -> Iterator[Diagnosis]:
         remedy = "It is of a production instance: the page has pk_live_…, the gateway a development key. "
         yield error(SUBJECT, found, f"{remedy}Give both the same publishable key")
     else:
-        remedy = f"Set CLERK_JWT_ISSUER_DOMAIN to {said}, or CLERK_PUBLISHABLE_KEY to the page's, if that is your instance"
+        remedy = (
+            f"Set CLERK_JWT_ISSUER_DOMAIN to {said}, or CLERK_PUBLISHABLE_KEY to the page's, if that is your instance"
+        )
         yield error(SUBJECT, found, remedy)
 
 
@@ -229,12 +248,14 @@ def _party(peeked: Peeked, policy: TokenPolicy, instance: Instance) -> Iterator[
     if not policy.authorized_parties:
         return
     said, key = peeked.claims.get("azp"), instance.key("authorized_parties")
-    variable = " (CLERK_AUTHORIZED_PARTIES)" if instance.name is None else ""
+    variable = " (CLERK_AUTHORIZED_PARTIES)" if instance.is_only else ""
     if said in (None, ""):
         if policy.azp_missing_ok:
             return
         found = "names no party (azp): minted without an Origin, as in a navigation or by the Backend API"
-        remedy = f"Have the page fetch it; or write {instance.key('azp_missing')}: accept, which takes such from anywhere"
+        remedy = (
+            f"Have the page fetch it; or write {instance.key('azp_missing')}: accept, which takes such from anywhere"
+        )
         yield error(SUBJECT, f"{found} (401 token-invalid-authorized-parties)", remedy)
     elif said not in policy.authorized_parties:
         found = f"azp {quoted(said)} is not listed (401 token-invalid-authorized-parties)"
@@ -275,7 +296,9 @@ def _times(peeked: Peeked, policy: TokenPolicy, around: Around) -> Iterator[Diag
     if now >= times["exp"] + policy.leeway_s:
         found = f"expired {lasting(now - times['exp'])} ago (401 token-expired)"
         if clerks < times["exp"] + policy.leeway_s:
-            found = f"has expired by this machine's clock, which is {lasting(around.ahead_s)} ahead of Clerk's, not by that"
+            found = (
+                f"has expired by this machine's clock, which is {lasting(around.ahead_s)} ahead of Clerk's, not by that"
+            )
             yield error(SUBJECT, found, SET_IT)
         else:
             yield error(SUBJECT, found, FRESH)
@@ -288,52 +311,3 @@ def _times(peeked: Peeked, policy: TokenPolicy, around: Around) -> Iterator[Diag
 
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-# --- what it is for ---------------------------------------------------------------------------------------------------
-
-
-def _identity(signed: SignedToken, peeked: Peeked, around: Around) -> Iterator[Diagnosis]:
-    """Say what becomes of a token that is good in itself."""
-    try:
-        principal = principal_from(peeked.claims, signed)
-    except InvalidToken as refused:
-        kind = "Is it a machine's token?" if refused.reason == "token-type-mismatch" else COPY
-        yield error(SUBJECT, f"is genuine, but not taken: {refused.detail} (401 {refused.reason})", kind)
-        return
-    yield from _admission(principal, around.routes)
-    told = any(route.upstream.identity and route.auth != "public" for route in around.routes)
-    if told and not around.is_enriched:
-        missing = [name for name in TEXTS if not isinstance(peeked.claims.get(name), str)]
-        if missing:
-            yield _lacking(missing, signed)
-
-
-def _admission(principal: Principal, routes: Sequence[Route]) -> Iterator[Diagnosis]:
-    guarded = [route for route in routes if route.auth != "public"]
-    takers = [route for route in guarded if principal.token_type in route.admission.token_types]
-    kind, names = principal.token_type, listed(route.name for route in guarded)
-    if guarded and not takers:
-        found = f"is a {kind} token, which route {names} does not take (401 token-type-mismatch)"
-        remedy = "Have the page call getToken() without a template"
-        if kind == "template":
-            remedy += "; or write token: [session, template] and audience: [its aud] on the route"
-        yield error(SUBJECT, found, remedy)
-        return
-    wanted = {audience for route in takers for audience in route.admission.audience}
-    if takers and all(route.admission.audience.isdisjoint(principal.audience) for route in takers) and wanted:
-        if all(route.admission.audience for route in takers):
-            said = listed(sorted(principal.audience)) or "missing"
-            found = f"aud is {said}, and route {names} asks for {listed(sorted(wanted))} (401 token-verification-failed)"
-            yield error(SUBJECT, found, f"Give the template or session token that aud ({DASHBOARD}), or change audience")
-    if principal.pending and takers and not any(route.admission.allow_pending for route in takers):
-        found = "its session has tasks open, such as choosing an organisation (401 session-pending)"
-        yield error(SUBJECT, found, "Let the page finish them, or write allow_pending: true on the route")
-
-
-def _lacking(missing: Sequence[str], signed: SignedToken) -> Diagnosis:
-    where = DASHBOARD if signed.category == TEMPLATE_CATEGORY else SESSION
-    added = ", ".join(TEXTS[name] for name in missing)
-    names = " or ".join(f"X-User-{name.capitalize()}" for name in missing)
-    found = f"has no claim {' or '.join(missing)}, and no user directory fills it in: upstreams get no {names}"
-    return warning(SUBJECT, found, f"Add {added} ({where}), or set store.url and identity.enrich: true")

@@ -121,7 +121,9 @@ def _fault(question: Question, asked: Asked) -> Diagnosis | None:
     if question.upstream.convex and asked.status == 404 and not asked.body:
         return _no_deployment(question)
     if question.is_health and not 200 <= asked.status < 400:
-        found = f"{question.url}: its health check is answered {asked.status}, so it is left out (503 no_healthy_endpoint)"
+        found = (
+            f"{question.url}: its health check is answered {asked.status}, so it is left out (503 no_healthy_endpoint)"
+        )
         remedy = f"See the upstream's own log; or is upstreams.{question.upstream.name}.health.path another one?"
         return error(question.subject, found, remedy)
     if asked.status == 421:
@@ -141,8 +143,8 @@ def _unreached(question: Question, asked: Unreached) -> Diagnosis:
         return error(question.subject, found, f"Write upstreams.{name}.url: http://{label}, or let it speak TLS there")
     remedies = {
         "dns": f"Check the host in upstreams.{name}.url; in a container it is the service's name, in the same network",
-        "refused": "Start it, or correct its port. In a container 127.0.0.1 is the container itself: write the service's "
-        "name, or host.docker.internal; and the service must listen on 0.0.0.0",
+        "refused": "Start it, or correct its port. In a container 127.0.0.1 is the container itself: write the "
+        "service's name, or host.docker.internal; and the service must listen on 0.0.0.0",
         "timeout": "Look at firewalls and security groups between here and there, and whether it hangs",
         "tls": f"Its certificate must name {question.upstream.tls.server_name or host} and be of an authority that is "
         f"known here: set upstreams.{name}.tls.server_name, or tls.ca to the authority's file",
@@ -151,7 +153,9 @@ def _unreached(question: Question, asked: Unreached) -> Diagnosis:
         "failed": "Look at the network between here and there",
     }  # fmt: skip
     if asked.why == "tls" and "TLSV13_ALERT_CERTIFICATE_REQUIRED" in asked.detail.upper():
-        return error(question.subject, found, f"It wants to see a certificate: upstreams.{name}.tls.client_cert, client_key")
+        return error(
+            question.subject, found, f"It wants to see a certificate: upstreams.{name}.tls.client_cert, client_key"
+        )
     return error(question.subject, found, remedies[asked.why])
 
 
@@ -159,7 +163,9 @@ def _redirected(question: Question, status: int, location: str) -> Diagnosis | N
     target = urlsplit(location).netloc.lower()
     name = question.upstream.name
     if question.fields.get("X-Forwarded-Proto") == "https" and target in (question.host, question.own_host):
-        found = f"{question.root} answers {status} to https although X-Forwarded-Proto says https: clients go in circles"
+        found = (
+            f"{question.root} answers {status} to https although X-Forwarded-Proto says https: clients go in circles"
+        )
         remedy = (
             "Have it believe X-Forwarded-Proto of the gateway (Django: SECURE_PROXY_SSL_HEADER; Express: trust proxy; "
             f"Rails: config.assume_ssl), or write upstreams.{name}.url: https://…"
@@ -190,12 +196,14 @@ def _wrong_host(asked: Sequence[tuple[Question, Asked]]) -> Diagnosis | None:
     assert isinstance(its, Answer)
     convex = by_host.get((True, True))
     if theirs.status == 404 and not theirs.body and convex is not None and _is_convex_version(convex[1]):
-        found = f"{question.root} is Convex, and finds no deployment under the client's Host, {quoted(question.host)}: empty 404s"
+        found = (
+            f"{question.root} is Convex, and knows no deployment {quoted(question.host)}, the client's Host: empty 404s"
+        )
         return error(question.subject, found, f"Write upstreams.{question.upstream.name}.kind: convex")
     if theirs.status in (400, 403, 404, 421) and its.status < 400:
         found = (
-            f"{question.root} answers {theirs.status} to the client's Host, {quoted(question.host)}, and {its.status} to "
-            f"its own, {quoted(question.own_host)}"
+            f"{question.root} answers {theirs.status} to the client's Host, {quoted(question.host)}, and {its.status} "
+            f"to its own, {quoted(question.own_host)}"
         )
         return error(question.subject, found, _own_host_remedy(question))
     return None
@@ -212,9 +220,11 @@ def _is_convex_version(asked: Asked) -> bool:
 
 
 def _no_deployment(question: Question) -> Diagnosis:
-    found = f"{question.root}: an empty 404, which is how Convex says that no deployment has the name {quoted(question.host)}"
+    found = (
+        f"{question.root}: an empty 404, by which Convex says that no deployment has the name {quoted(question.host)}"
+    )
     remedy = (
-        f"Check the deployment's name in upstreams.{question.upstream.name}.url (npx convex dashboard: Settings, URL); a "
-        "custom domain must be one of this deployment"
+        f"Check the deployment's name in upstreams.{question.upstream.name}.url (npx convex dashboard: Settings, URL); "
+        "a custom domain must be one of this deployment"
     )
     return error(question.subject, found, remedy)
