@@ -136,10 +136,9 @@ class Asker:
                 method, URL(url, encoded=True), headers=sent, data=body, allow_redirects=False, timeout=self._timeout,
                 ssl=tls if tls is not None else True, server_hostname=server_name,
             ) as answer:  # fmt: skip
-                middle = (began + self._clock()) / 2  # a head's date is of between the two
+                offset_s = _offset_s(answer.headers, began, self._clock())
                 content, is_cut = await _read(answer)
                 fields = {name: value for name in FIELDS if (value := answer.headers.get(name)) is not None}
-                offset_s = _offset_s(answer.headers, middle)
                 return Answer(answer.status, fields, content, offset_s, is_cut)
         except (aiohttp.ClientError, OSError, ValueError) as fault:
             return unreached(fault)
@@ -154,15 +153,19 @@ async def _read(answer: aiohttp.ClientResponse) -> tuple[bytes, bool]:
     return bytes(body), False
 
 
-def _offset_s(fields: Mapping[str, str], now: float) -> float | None:
-    """Say how far a clock is ahead, by an answer's Date, which is in whole seconds, and by its Age in caches."""
+def _offset_s(fields: Mapping[str, str], began: float, ended: float) -> float | None:
+    """Say how far a clock is ahead, by an answer's Date and by its Age in caches; 0 where it may be none at all.
+
+    A Date is in whole seconds, and of some moment between the question and the answer.
+    """
     try:
         there = parsedate_to_datetime(fields["Date"]).timestamp()
     except (KeyError, ValueError, TypeError, OverflowError):
         return None
     age = fields.get("Age", "0").strip()
     kept_s = int(age) if age.isdecimal() and len(age) < 9 else 0
-    return there + 0.5 + kept_s - now
+    offset_s = there + 0.5 + kept_s - (began + ended) / 2
+    return offset_s if abs(offset_s) > 0.5 + (ended - began) / 2 else 0.0
 
 
 def unreached(fault: Exception) -> Unreached:

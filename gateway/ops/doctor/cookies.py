@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from gateway.core.credentials import find_credential, read_cookies
 from gateway.core.model import Header, Inbound, Peer, SignedOut
 from gateway.core.session import PLAIN_NAMES
-from gateway.ops.doctor.diagnosis import Diagnosis, error, listed, quoted, warning
+from gateway.ops.doctor.diagnosis import Diagnosis, error, listed, quoted, skipped, warning
 from gateway.ops.doctor.evidence import Evidence
 from gateway.ops.doctor.instances import Instance
 from gateway.ops.doctor.token import peek
@@ -45,6 +45,8 @@ def cookies(evidence: Evidence, instances: Sequence[Instance], *, now: float) ->
     assert evidence.cookie is not None
     sent = read_cookies(_bare(evidence.cookie).encode("utf-8", "replace"))
     own = [instance for instance in instances if _is_meant(sent, instance)]
+    if not instances:
+        return Found([skipped(SUBJECT, "no Clerk instance is configured, so none is read")])
     if not sent:
         return Found([_none_came(evidence)])
     if not own:

@@ -11,7 +11,7 @@ from typing import Final, Literal
 Level = Literal["ok", "skipped", "warning", "error"]
 # Clerk's keys and tokens, anything that is a JWT or may become one, and passwords in URLs.
 _SECRET: Final = re.compile(
-    r"\b(?:sk_(?:live|test)|whsec|ak|mt|m2m|oat)_[^\s\"']+|\beyJ[\w-]{8,}(?:\.[\w-]*)*|(?<=//)[^\s/@\"']+@"
+    r"\b(?:sk_(?:live|test)|whsec|ak|mt|m2m|oat)_[^\s\"']+|\beyJ[\w-]{8,}(?:\.[\w-]*)*|(?<=//)[^\s/@\"'…]+@"
 )
 MAX_TEXT: Final = 500  # characters of a sentence; what somebody else said in it is cut shorter by `quoted`
 MAX_QUOTE: Final = 100

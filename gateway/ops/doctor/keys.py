@@ -25,7 +25,7 @@ REMEDIES: Final = {
     "refused": f"Let the gateway connect to port 443 there (firewall, egress policy), {OFFLINE}",
     "timeout": f"Let the gateway connect to port 443 there (firewall, egress policy), {OFFLINE}",
     "tls": "Something between here and Clerk shows another certificate, or Clerk has none for this domain yet "
-    "(Dashboard, Domains). A company's own authority belongs into the system's (SSL_CERT_FILE); is the date right here?",
+    "(Dashboard, Domains). A company's own authority belongs into the system's (SSL_CERT_FILE). Is the date right?",
     "not-http": "What listens there is not Clerk: check clerk.issuer and clerk.jwks_url",
     "link-local": "The gateway never asks link-local addresses: check the name's DNS records",
     "failed": f"Look at the network between here and there, {OFFLINE}",

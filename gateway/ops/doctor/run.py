@@ -10,12 +10,13 @@ from typing import Any, Final, Protocol
 from gateway.config import Config, Finding, load
 from gateway.errors import ConfigError
 from gateway.ops.doctor.asking import Asker
+from gateway.ops.doctor.cookies import cookies
 from gateway.ops.doctor.diagnosis import Diagnosis, clean, error, ok, warning
 from gateway.ops.doctor.evidence import Evidence
 from gateway.ops.doctor.examine import examine
 from gateway.ops.doctor.facts import Questions, gather
-from gateway.ops.doctor.instances import instances_of
-from gateway.ops.doctor.token import peek
+from gateway.ops.doctor.instances import Instance, instances_of
+from gateway.ops.doctor.token import Peeked, peek
 
 WELL: Final = 0
 ILL: Final = 1
@@ -64,8 +65,7 @@ def _examined(config: Config, evidence: Evidence, progress: "Progress", clock: C
 
     async def ask() -> list[Diagnosis]:
         async with Asker(clock=clock) as asker:
-            token = peek(evidence.token) if evidence.token is not None else None
-            about = Questions(config, instances, token, asker, clock)
+            about = Questions(config, instances, _token(evidence, instances, clock()), asker, clock)
             facts = await gather(about, told=progress.told)
         return examine(config, instances, facts, evidence, now=clock())
 
@@ -73,6 +73,13 @@ def _examined(config: Config, evidence: Evidence, progress: "Progress", clock: C
         return asyncio.run(ask())
     finally:
         progress.end()
+
+
+def _token(evidence: Evidence, instances: Sequence[Instance], now: float) -> Peeked | None:
+    raw = evidence.token
+    if raw is None and evidence.cookie is not None and instances:
+        raw = cookies(evidence, instances, now=now).token
+    return peek(raw) if raw is not None else None
 
 
 class Progress:

@@ -196,9 +196,7 @@ def _wrong_host(asked: Sequence[tuple[Question, Asked]]) -> Diagnosis | None:
     assert isinstance(its, Answer)
     convex = by_host.get((True, True))
     if theirs.status == 404 and not theirs.body and convex is not None and _is_convex_version(convex[1]):
-        found = (
-            f"{question.root} is Convex, and knows no deployment {quoted(question.host)}, the client's Host: empty 404s"
-        )
+        found = f"{question.root} is Convex, which knows no {quoted(question.host)}, the client's Host: empty 404s"
         return error(question.subject, found, f"Write upstreams.{question.upstream.name}.kind: convex")
     if theirs.status in (400, 403, 404, 421) and its.status < 400:
         found = (
