@@ -26,6 +26,10 @@ NO_KEY: Final = (
     "not synced: clerk.secret_key is not set. Set CLERK_SECRET_KEY, or write clerk.secret_key: sk_… "
     "(Clerk Dashboard, API keys)"
 )
+SEVERAL: Final = (
+    "not synced: there are several issuers, and which users are whose is not kept. Their users come by webhooks and by "
+    "their first requests"
+)
 NO_STORE: Final = "not synced: store.url is null, so there is no user directory. Set GATEWAY_STORE_URL, or store.url"
 NO_FILE: Final = (
     "store.url is {}, and there is no such file, nor is one made by --dry-run. Run: gateway migrate, or gateway sync "
@@ -47,7 +51,7 @@ def sync(
             write(str(finding))
         return FAILED
     if config.backend is None or config.store is None:
-        write(NO_KEY if config.backend is None else NO_STORE)
+        write(SEVERAL if len(config.issuers) > 1 else NO_KEY if config.backend is None else NO_STORE)
         return FAILED
     report = Report(write, terminal=terminal, dry_run=dry_run, now=time.monotonic)
     try:

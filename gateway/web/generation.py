@@ -13,6 +13,7 @@ from weakref import WeakSet
 import aiohttp
 
 from gateway.config import Config, Finding, IssuerConfig
+from gateway.core.events import Sender
 from gateway.core.headers import FieldRules
 from gateway.core.routing import RouteTable
 from gateway.errors import ConfigError
@@ -45,12 +46,13 @@ class Generation(NamedTuple):
     keys: tuple[KeySource, ...]
     deps: Deps
 
-    @property
-    def instances(self) -> frozenset[str]:
-        """The Clerk instances whose webhooks are taken. Clerk: a key's kid is the id of its instance."""
-        if self.config.webhooks.instances:
-            return self.config.webhooks.instances
-        return frozenset(kid for keys in self.keys for kid in keys.kids if kid.startswith("ins_"))
+    def instances_of(self, sender: Sender) -> frozenset[str]:
+        """Give the ids that this sender's events may have; none: any. Clerk: a key's kid is the id of its instance."""
+        if sender.instance is not None:
+            return frozenset({sender.instance})
+        named = zip(self.config.issuers, self.keys, strict=True)
+        keys = next((keys for issuer, keys in named if issuer.name == sender.issuer), None)
+        return frozenset(kid for kid in (keys.kids if keys else ()) if kid.startswith("ins_"))
 
     @property
     def has_keys(self) -> bool:

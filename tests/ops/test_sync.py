@@ -1,6 +1,7 @@
 """`gateway sync` as a person runs it: a process of its own, against Clerk's Backend API on loopback."""
 
 import asyncio
+import json
 import os
 import signal
 import sqlite3
@@ -258,3 +259,14 @@ def test_what_is_needed_is_said(tmp_path: Path, more: dict[str, Any], said: str)
     code = sync(file(tmp_path, **more), {}, dry_run=False, restart=False, write=write, terminal=False)
     assert code == FAILED
     assert said in lines[0]
+
+
+def test_whose_users_are_whose_is_not_known_of_several_issuers(tmp_path: Path) -> None:
+    lines: list[str] = []
+    named = [{"name": name, "issuer": f"{name}.example", "secret_key": "sk_live_abcdefgh"} for name in ("a", "b")]
+    path = tmp_path / "several.yaml"
+    path.write_text(json.dumps({"issuers": named, "upstreams": {"api": {"url": "http://127.0.0.1:1"}},
+                                "routes": [{"path": "/*", "upstream": "api"}]}))  # fmt: skip
+    code = sync(str(path), {}, dry_run=False, restart=False, write=lambda line, **_: lines.append(line), terminal=False)
+    assert code == FAILED
+    assert "several issuers" in lines[0]
