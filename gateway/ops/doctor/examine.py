@@ -55,11 +55,11 @@ def _of_clerk(config: Config, instances: Sequence[Instance], facts: Facts, known
         if instance.backend is None or issuer in facts.backends:
             yield backend.answered(instance, facts.backends.get(issuer))
         yield from keys.belonging(instance, known[issuer])
+        for sender in config.webhooks.senders if config.webhooks.paths else ():
+            if sender.issuer == instance.config.name and sender.secrets:
+                yield from keys.webhook_instance(instance, sender.instance, known[issuer])
         told = backend.read_templates(facts.templates.get(issuer))
         yield from backend.templates(instance, told, config.routes, enriched=_enriches(config))
-    published = [one.issuer for one in known.values() if one.issuer is not None]
-    if config.webhooks.needs_store:
-        yield from keys.webhook_instances(config.webhooks.instances, published)
 
 
 def _enriches(config: Config) -> bool:
@@ -112,8 +112,8 @@ def _of_surroundings(
     yield from surroundings.running_routes(config, facts.routes)
     yield from surroundings.public(config, facts.public, runs_here=surroundings.is_running(facts.ready))
     yield from surroundings.proxies(config, evidence, facts.public)
-    for url, asked in facts.webhooks.items():
-        yield from surroundings.webhook_address("webhooks", url, asked)
+    for subject, url, asked in facts.webhooks:
+        yield from surroundings.webhook_address(subject, url, asked)
     yield from origins.agreement(config, instances)
 
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from gateway.config import Config
 from gateway.config.webhooks import signing_key
+from gateway.core.events import WebhookPolicy
 from gateway.core.model import BackendAddress
 from gateway.errors import StoreDown
 from gateway.net.clerk_client import API_VERSION
@@ -47,7 +48,7 @@ class Facts:
     ready: Asked | None = None  # /readyz of the gateway here
     public: Asked | None = None  # /healthz below public_url
     routes: Asked | None = None  # of the running gateway
-    webhooks: dict[str, Asked] = field(default_factory=dict)  # by URL
+    webhooks: list[tuple[str, str, Asked]] = field(default_factory=list)  # which secret, URL, and what came of it
     late: list[str] = field(default_factory=list)  # questions that were given up
 
 
@@ -190,8 +191,18 @@ async def _webhook(about: Questions, facts: Facts, url: str, context: ssl.SSLCon
     if not policy.needs_store:
         return
     where = url + policy.paths[0]
-    fields = _signed(policy.secrets[0], about.clock())
-    facts.webhooks[where] = await about.asker.ask(where, method="POST", headers=fields, body=NO_EVENT, tls=context)
+    for subject, secret in _secrets(policy):
+        fields = _signed(secret, about.clock())
+        asked = await about.asker.ask(where, method="POST", headers=fields, body=NO_EVENT, tls=context)
+        facts.webhooks.append((subject, where, asked))
+
+
+def _secrets(policy: WebhookPolicy) -> Iterator[tuple[str, str]]:
+    """Give every signing secret, with whose it is where there are several."""
+    for sender in policy.senders:
+        whose = "webhooks" if len(policy.senders) == 1 else f"webhooks of {sender.issuer}"
+        for number, secret in enumerate(sender.secrets, 1):
+            yield whose if len(sender.secrets) == 1 else f"{whose}, secret {number}", secret
 
 
 def _signed(secret: str, now: float) -> Mapping[str, str]:

@@ -1,6 +1,5 @@
 """An issuer's keys: whether they can be had, and whether issuer, `jwt_key` and secret key are of one instance."""
 
-from collections.abc import Sequence
 from typing import Final
 
 from gateway.core.verify import MAX_JWKS_BYTES, KeySet, parse_jwks
@@ -154,12 +153,11 @@ def _numbers(keys: KeySet) -> frozenset[int]:
     return frozenset(key.public_numbers().n for key in found if key is not None)
 
 
-def webhook_instances(named: frozenset[str], known: Sequence[KeySet]) -> list[Diagnosis]:
-    """Judge whether webhooks are taken of the instances that tokens come from; `named` by `instance_id`."""
-    kids = sorted({kid for keys in known for kid in keys.kids if kid.startswith("ins_")})
-    if not named or not kids or not named.isdisjoint(kids):
+def webhook_instance(instance: Instance, named: str | None, known: Known) -> list[Diagnosis]:
+    """Judge whether webhooks are taken of the instance that tokens come from; `named` by `instance_id`."""
+    kids = sorted(kid for kid in (known.issuer.kids if known.issuer is not None else ()) if kid.startswith("ins_"))
+    if named is None or not kids or named in kids:
         return []
-    found = (
-        f"instance_id is {listed(sorted(named))}, but tokens come from {listed(kids)}: that one's webhooks are refused"
-    )
-    return [error("webhooks", f"{found} (400, reason instance)", "Leave instance_id out, or write the other one")]
+    found = f"instance_id is {named}, but tokens come from {listed(kids)}: that one's webhooks are refused"
+    remedy = f"Leave {instance.key('instance_id')} out, or write the other one"
+    return [error(instance.subject("webhooks"), f"{found} (400, reason instance)", remedy)]

@@ -1,7 +1,8 @@
+import io
+
 import pytest
 
 from gateway.errors import StoreDown
-from gateway.ops.doctor.asking import Unreached
 from gateway.ops.doctor.evidence import read_evidence
 from gateway.ops.doctor.examine import examine
 from gateway.ops.doctor.facts import Facts
@@ -111,5 +112,6 @@ def test_instance_ids_are_compared_where_webhooks_are_taken():
 
 
 def test_a_log_is_judged():
-    found = examined(Facts(key_sets={ISSUER: Unreached("dns")}))
-    assert of(found, "log") == []
+    line = b'{"event": "request", "path": "/x", "reason": "token-invalid-issuer"}'
+    assert levels(of(examined(evidence={"log": io.BytesIO(line)}), "log")) == ["error"]
+    assert of(examined(), "log") == []

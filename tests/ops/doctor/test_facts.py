@@ -29,7 +29,7 @@ async def test_everything_is_asked_once_and_told(tmp_path):
         assert [each.status for each in asked] == [200] * 4
         assert facts.store.missing
         assert facts.ready == Unreached("refused")
-        assert (facts.public, facts.routes, facts.late, facts.templates, facts.webhooks) == (None, None, [], {}, {})
+        assert (facts.public, facts.routes, facts.late, facts.templates, facts.webhooks) == (None, None, [], {}, [])
         labels = {"keys", "Backend API", "user", "upstream api", "store", "gateway"}
         assert {label for label, _ in told} == labels
         assert sorted(told) == sorted([(label, over) for label in labels for over in (False, True)])
@@ -76,11 +76,24 @@ async def test_a_certificate_file_that_cannot_be_used_is_said(tmp_path):
 
 @pytest.mark.parametrize("answered", [b'{"status": "ok"}', b"<html>"])
 async def test_a_signed_nothing_goes_to_gateways_alone(tmp_path, answered):
-    posted = []
     async with scene(tmp_path) as world:
         world.issuer.body = answered
         world.sections["public_url"] = world.issuer.url
         facts, _ = await gathered(world)
-        posted = list(facts.webhooks)
+        posted = [url for _, url, _ in facts.webhooks]
         assert WEBHOOK_SECRET not in str(world.issuer.last_headers)
     assert posted == ([f"{world.issuer.url}/webhooks/clerk"] if answered.startswith(b"{") else [])
+
+
+async def test_every_secret_is_tried(tmp_path):
+    async with scene(tmp_path) as world:
+        world.issuer.body = b'{"status": "ok"}'
+        world.sections["public_url"] = world.issuer.url
+        world.clerk_section["webhook_signing_secrets"] = [WEBHOOK_SECRET, "whsec_YW5vdGhlcmFub3RoZXJhbm90aGVy"]
+        facts, _ = await gathered(world)
+        assert [subject for subject, _, _ in facts.webhooks] == ["webhooks, secret 1", "webhooks, secret 2"]
+        shop, world.clerk_section = world.clerk_section | {"name": "shop"}, {}
+        team = {"name": "team", "issuer": "http://127.0.0.1:1", "webhook_signing_secrets": [WEBHOOK_SECRET]}
+        world.sections["issuers"] = [shop | {"webhook_signing_secrets": []}, team]
+        facts, _ = await gathered(world)
+        assert [subject for subject, _, _ in facts.webhooks] == ["webhooks of team"]

@@ -5,7 +5,7 @@ import pytest
 from gateway.core.verify import KeySet, key_set_from_pem
 from gateway.ops.doctor.asking import Answer, Unreached
 from gateway.ops.doctor.instances import Known
-from gateway.ops.doctor.keys import belonging, key_set, read_key_set, share_key, webhook_instances
+from gateway.ops.doctor.keys import belonging, key_set, read_key_set, share_key, webhook_instance
 from tests.fakes.clerk import public_jwk, rsa_key
 from tests.ops.doctor.world import CLERK, KEYED, OTHER, answer, instance, jwks_of, keys_of, levels, pem_of, said
 
@@ -113,14 +113,14 @@ def test_keys_are_compared_by_content():
 @pytest.mark.parametrize(
     ("named", "known", "level"),
     [
-        pytest.param({"ins_test"}, [keys_of(CLERK)], [], id="fits"),
-        pytest.param({"ins_x"}, [keys_of(CLERK)], ["error"], id="another"),
-        pytest.param(set(), [keys_of(CLERK)], [], id="not-named"),
-        pytest.param({"ins_x"}, [], [], id="keys-not-known"),
+        pytest.param("ins_test", Known(keys_of(CLERK)), [], id="fits"),
+        pytest.param("ins_x", Known(keys_of(CLERK)), ["error"], id="another"),
+        pytest.param(None, Known(keys_of(CLERK)), [], id="not-named"),
+        pytest.param("ins_x", Known(), [], id="keys-not-known"),
     ],
 )
 def test_webhooks_must_be_of_the_instance_that_tokens_come_from(named, known, level):
-    assert levels(webhook_instances(frozenset(named), known)) == level
+    assert levels(webhook_instance(instance(), named, known)) == level
 
 
 def test_keys_are_read_from_good_answers_alone():
