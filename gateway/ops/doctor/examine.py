@@ -76,7 +76,7 @@ def _clerks_offsets(instances: Sequence[Instance], facts: Facts) -> dict[str, fl
         for instance in instances:
             answer = asked.get(instance.config.issuer)
             if isinstance(answer, Answer) and answer.status < 500 and answer.offset_s is not None:
-                who = "its keys" if asked is facts.key_sets else "its Backend API"
+                who = "by its keys" if asked is facts.key_sets else "by its Backend API"
                 offsets[instance.subject(who)] = answer.offset_s
     return offsets
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import shutil
+import textwrap
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -11,7 +13,7 @@ from gateway.config import Config, Finding, load
 from gateway.errors import ConfigError
 from gateway.ops.doctor.asking import Asker
 from gateway.ops.doctor.cookies import cookies
-from gateway.ops.doctor.diagnosis import Diagnosis, clean, error, ok, warning
+from gateway.ops.doctor.diagnosis import Diagnosis, clean, ok
 from gateway.ops.doctor.evidence import Evidence
 from gateway.ops.doctor.examine import examine
 from gateway.ops.doctor.facts import Questions, gather
@@ -23,6 +25,7 @@ ILL: Final = 1
 MARKS: Final = {"ok": "ok", "skipped": "-", "warning": "warn", "error": "ERROR"}
 WIDTH: Final = 78  # of the line that says what is waited for
 SUBJECT: Final = "configuration"
+NARROW: Final = 30  # columns for text, below which breaking lines helps nobody
 
 
 class Write(Protocol):
@@ -43,7 +46,8 @@ def doctor(
         return _tell([_finding(each) for each in wrong.findings if isinstance(each, Finding)], write, as_json=as_json)
     progress = Progress(write if terminal and not as_json else None)
     found = [*_of_file(config), *_examined(config, evidence, progress, clock)]
-    return _tell(found, write, as_json=as_json)
+    columns = shutil.get_terminal_size().columns if terminal else None
+    return _tell(found, write, as_json=as_json, columns=columns)
 
 
 def _of_file(config: Config) -> list[Diagnosis]:
@@ -56,8 +60,7 @@ def _finding(finding: Finding) -> Diagnosis:
     """Take over what `gateway check` says."""
     place = finding.file if finding.line is None else f"{finding.file}:{finding.line}"
     found = ": ".join(part for part in (place, finding.key, finding.message) if part)
-    remedy = finding.remedy or "gateway check says the same"
-    return (error if finding.level == "error" else warning)(SUBJECT, found, remedy)
+    return Diagnosis("error" if finding.level == "error" else "warning", SUBJECT, found, finding.remedy)
 
 
 def _examined(config: Config, evidence: Evidence, progress: "Progress", clock: Callable[[], float]) -> list[Diagnosis]:
@@ -111,12 +114,12 @@ class Progress:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def _tell(found: Sequence[Diagnosis], write: Write, *, as_json: bool) -> int:
+def _tell(found: Sequence[Diagnosis], write: Write, *, as_json: bool, columns: int | None = None) -> int:
     shown = [_cleaned(each) for each in found]
     if as_json:
         write(json.dumps([asdict(each) for each in shown]))
     else:
-        for line in lines(shown):
+        for line in lines(shown, columns):
             write(line)
     return ILL if any(each.level == "error" for each in shown) else WELL
 
@@ -125,15 +128,22 @@ def _cleaned(each: Diagnosis) -> Diagnosis:
     return Diagnosis(each.level, clean(each.subject), clean(each.found), clean(each.remedy) if each.remedy else None)
 
 
-def lines(found: Sequence[Diagnosis]) -> list[str]:
-    """Write a line for each, its remedy beneath, and what it comes to."""
+def lines(found: Sequence[Diagnosis], columns: int | None = None) -> list[str]:
+    """Write a line for each, its remedy beneath, and what it comes to; broken where a terminal has so many columns."""
     width = max((len(each.subject) for each in found), default=0)
+    margin = " " * (width + 9)
     written: list[str] = []
     for each in found:
-        written.append(f"{MARKS[each.level]:5}  {each.subject.ljust(width)}  {each.found}")
+        written += _broken(f"{MARKS[each.level]:5}  {each.subject.ljust(width)}  {each.found}", margin, columns)
         if each.remedy:
-            written.append(f"{'':5}  {'':{width}}  -> {each.remedy}")
+            written += _broken(f"{margin}-> {each.remedy}", f"{margin}   ", columns)
     return [*written, _summary(found)]
+
+
+def _broken(line: str, margin: str, columns: int | None) -> list[str]:
+    if columns is None or len(line) <= columns or columns < len(margin) + NARROW:
+        return [line]
+    return textwrap.wrap(line, columns, subsequent_indent=margin, break_long_words=False, break_on_hyphens=False)
 
 
 def _summary(found: Sequence[Diagnosis]) -> str:

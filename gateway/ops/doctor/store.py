@@ -95,6 +95,8 @@ def user(config: Config, user_id: str, seen: "Look | StoreDown | None") -> list[
     subject = "user directory"
     if seen is None or isinstance(seen, StoreDown) or (seen.dead is None and not seen.missing):
         return []
+    if seen.user is None and config.backends:
+        return [ok(subject, f"{user_id} is not in it yet; with the first request the gateway asks Clerk")]
     if seen.user is None:
         found = f"{user_id} is not in it: upstreams are told what the token says, no more"
         return [warning(subject, found, SYNC)]

@@ -172,7 +172,7 @@ async def test_the_users_state_is_looked_for_here_and_at_clerk(tmp_path):
         code, found = await world.doctor(token=world.token(sub="user_gone"))
         assert code == 1
         assert "user_gone is not among the users" in words(found, "user")
-        assert "gateway sync" in words(found, "user directory")
+        assert "user_gone is not in it yet" in words(found, "user directory")
         _, found = await world.doctor(cookie=f"__session={world.token()}; __client_uat=5")
         assert "Clerk knows user_1" in words(found, "user")
 
@@ -299,6 +299,16 @@ def test_each_diagnosis_is_a_line_with_its_remedy_beneath():
     ]
     assert lines(found[:1])[-1] == "nothing is wrong"
     assert lines([Diagnosis("warning", "a", "b", "c")] * 2)[-1] == "2 warnings"
+
+
+def test_on_a_terminal_lines_are_broken_in_their_column():
+    found = [Diagnosis("error", "keys", "a word " * 8 + "end", "and what to do " * 5)]
+    broken = lines(found, 60)
+    assert max(map(len, broken)) <= 60
+    assert broken[0].startswith("ERROR  keys  a word")
+    assert all(line.startswith(" " * 13) for line in broken[1:-1])
+    assert " ".join(" ".join(broken[:-1]).split()) == " ".join(" ".join(lines(found)[:-1]).split())
+    assert lines(found, 20) == lines(found)  # too narrow to help
 
 
 def test_progress_without_a_terminal_writes_nothing():

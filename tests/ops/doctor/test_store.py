@@ -7,7 +7,7 @@ from gateway.errors import StoreDown
 from gateway.ops.doctor.store import look, store, user, webhooks
 from gateway.store.look import Look
 from gateway.store.migrations import LATEST
-from tests.ops.doctor.world import NOW, configured, levels, said
+from tests.ops.doctor.world import KEYED, NOW, configured, levels, said
 
 SECRET = "whsec_c2VjcmV0c2VjcmV0c2VjcmV0"
 FILE, SERVER = "{url: 'sqlite:////data/gateway.db'}", "{url: 'postgresql://gw:hunter2@db.internal/gateway'}"
@@ -86,6 +86,10 @@ def test_the_directory_is_asked_for_a_tokens_user(known, level, words):
     found = user(configured(), "user_1", GOOD._replace(user=known))
     assert levels(found) == level
     assert words in said(found)
+
+
+def test_with_a_secret_key_the_gateway_asks_for_who_is_not_in_it():
+    assert levels(user(configured(clerk=KEYED), "user_1", GOOD)) == ["ok"]
 
 
 def test_a_directory_that_cannot_be_asked_says_nothing_of_a_user():
