@@ -29,6 +29,7 @@ def examine(
         *store.webhooks(config, facts.store, now=now),
         *_of_surroundings(config, instances, facts, evidence),
         *(_late(label) for label in dict.fromkeys(facts.late)),
+        *(_broken(label, what) for label, what in facts.broken.items()),
     ]
     found += _of_evidence(config, instances, facts, evidence, known=known, now=now)
     return list(dict.fromkeys(found))
@@ -37,6 +38,10 @@ def examine(
 def _late(label: str) -> Diagnosis:
     remedy = "Look at what hangs: the network, a DNS server that does not answer, or the other side"
     return error(label, "no answer in time", remedy)
+
+
+def _broken(label: str, what: str) -> Diagnosis:
+    return error(label, f"could not be looked at: {what}", "This is a fault of the doctor's own: please report it")
 
 
 # --- Clerk ------------------------------------------------------------------------------------------------------------

@@ -50,6 +50,7 @@ class Facts:
     routes: Asked | None = None  # of the running gateway
     webhooks: list[tuple[str, str, Asked]] = field(default_factory=list)  # which secret, URL, and what came of it
     late: list[str] = field(default_factory=list)  # questions that were given up
+    broken: dict[str, str] = field(default_factory=dict)  # those that came to nothing, and what was raised
 
 
 class Questions(NamedTuple):
@@ -74,6 +75,8 @@ async def gather(about: Questions, *, told: Told, each_s: float = EACH_S) -> Fac
                     await work()
             except TimeoutError:
                 facts.late.append(label)
+            except Exception as fault:  # the other answers are worth having all the same
+                facts.broken[label] = type(fault).__name__
             finally:
                 told(label, True)
 
@@ -140,7 +143,7 @@ def _endpoint(about: Questions, facts: Facts, question: Question) -> Callable[[]
         context, name = None, None
         if question.endpoint.tls:
             try:
-                context = await asyncio.to_thread(client_context, question.upstream.tls)
+                context = await apart(client_context, question.upstream.tls)
             except OSError as wrong:
                 facts.endpoints.append((question, Unreached("tls", reason_of(wrong))))
                 return

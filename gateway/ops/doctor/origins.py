@@ -60,6 +60,8 @@ def origin(text: str, config: Config, instances: Sequence[Instance], routes: Seq
             error(SUBJECT, found, "Serve the page from a server; take sandbox off its frame, or allow-same-origin in")
         ]
     try:
+        if "*" in text:
+            raise ValueError(f"{quoted(text)} is no page's origin: name one")
         read_origins([text])
     except ValueError as wrong:
         return [error(SUBJECT, str(wrong), "Copy it as the browser's network panel shows it under Origin")]

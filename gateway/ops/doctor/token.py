@@ -101,6 +101,8 @@ def token(raw: str, around: Around) -> list[Diagnosis]:
     instance = _whose(signed, peeked, around)
     found = [*_signature(signed, peeked, instance, around), *_claims(peeked, instance, around)]
     if not found:
+        found = list(_verdict(signed, instance, around))
+    if not found:
         found = list(use(signed, peeked.claims, instance, around.routes, is_enriched=around.is_enriched))
     return found or [ok(SUBJECT, _good(peeked, around))]
 
@@ -203,6 +205,18 @@ def _foreign_kid(kid: str | None, instance: Instance, around: Around) -> Diagnos
     if known is not None and known.backend is not None and kid in known.backend.kids:
         return error(SUBJECT, f"{found}; it is the secret key's instance's: mixed keys", SAME_PAGE)
     return error(SUBJECT, f"{found}: it is of another Clerk instance", SAME_PAGE)
+
+
+def _verdict(signed: SignedToken, instance: Instance, around: Around) -> Iterator[Diagnosis]:
+    """Ask the gateway's own check last: what it refuses is never called good here, whatever was overlooked."""
+    keys = _keys_of(instance, around)
+    key = keys.find(signed.kid) if keys is not None else None
+    assert key is not None  # else there is a diagnosis already
+    try:
+        verify_token(signed, key, instance.config.token_policy, now=around.now)
+    except InvalidToken as refused:
+        detail = f": {refused.detail}" if refused.detail else ""
+        yield error(SUBJECT, f"is not taken{detail} (401 {refused.reason})", "Is it Clerk's, and unchanged?")
 
 
 # --- what it says -----------------------------------------------------------------------------------------------------

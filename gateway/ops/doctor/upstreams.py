@@ -160,7 +160,10 @@ def _unreached(question: Question, asked: Unreached) -> Diagnosis:
 
 
 def _redirected(question: Question, status: int, location: str) -> Diagnosis | None:
-    target = urlsplit(location).netloc.lower()
+    try:
+        target = urlsplit(location).netloc.lower()
+    except ValueError:
+        return None  # leads nowhere
     name = question.upstream.name
     if question.fields.get("X-Forwarded-Proto") == "https" and target in (question.host, question.own_host):
         found = (

@@ -53,6 +53,11 @@ def test_an_answer_that_is_late_is_an_error_with_a_remedy():
     assert late.remedy
 
 
+def test_a_fault_of_its_own_is_said():
+    (broken,) = of(examined(Facts(broken={"admin": "KeyError"})), "admin")
+    assert (broken.level, "KeyError" in broken.found) == ("error", True)
+
+
 def test_the_clock_is_read_from_clerk_alone_and_upstreams_by_it():
     config = configured()
     asked = [(question, answer(200, offset_s=-400.0)) for question in questions(config)]

@@ -97,3 +97,11 @@ async def test_every_secret_is_tried(tmp_path):
         world.sections["issuers"] = [shop | {"webhook_signing_secrets": []}, team]
         facts, _ = await gathered(world)
         assert [subject for subject, _, _ in facts.webhooks] == ["webhooks of team"]
+
+
+async def test_a_question_that_breaks_takes_no_other_along(tmp_path, monkeypatch):
+    monkeypatch.setattr("gateway.ops.doctor.facts.look", lambda *_: 1 / 0)
+    async with scene(tmp_path) as world:
+        facts, _ = await gathered(world)
+        assert facts.broken == {"store": "ZeroDivisionError"}
+        assert isinstance(facts.key_sets[world.issuer.url], Answer)

@@ -39,7 +39,17 @@ def test_an_origin_that_is_not_listed_is_an_error(text, words):
         assert word in said(found)
 
 
-@pytest.mark.parametrize("text", ["null", "app.example.com", "https://app.example.com/", "HTTPS://APP.example.com"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "null",
+        "*",
+        "https://*.preview.example.com",
+        "app.example.com",
+        "https://app.example.com/",
+        "HTTPS://APP.example.com",
+    ],
+)
 def test_what_no_browser_sends_is_an_error_of_its_own(text):
     found = judged(text)
     assert levels(found) == ["error"]

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from gateway.ops.doctor.instances import Known, instances_of
@@ -183,6 +185,20 @@ def test_one_that_has_expired_by_a_wrong_clock_alone_says_so():
 )
 def test_other_claims_are_named(claims, words):
     assert words in only(CLERK.session_token(NOW, **claims))
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        pytest.param(b'{"sub": "user_2", %b', "token-invalid", id="a-claim-twice"),
+        pytest.param(b'{"nbf": "soon", %b', "token-verification-failed", id="nbf-is-text"),
+    ],
+)
+def test_whatever_else_the_gateway_refuses_is_not_called_good(payload, reason):
+    claims = CLERK.session_claims(NOW, nbf=...)
+    body = payload % json.dumps(claims).encode()[1:]
+    head = json.dumps({"alg": "RS256", "typ": "JWT", "kid": CLERK.kid}).encode()
+    assert f"(401 {reason})" in only(CLERK.sign(head, body))
 
 
 def test_everything_is_said_at_once():

@@ -73,6 +73,7 @@ def test_each_endpoint_in_use_is_asked_and_no_other():
         pytest.param([answer(401)], {}, "ok", [], id="asks-for-a-sign-in"),
         pytest.param([answer(302, location="/login")], {}, "ok", [], id="leads-on"),
         pytest.param([answer(302, location="https://login.example.com/")], {}, "ok", [], id="leads-elsewhere"),
+        pytest.param([answer(302, location="https://[nowhere")], {}, "ok", [], id="leads-nowhere"),
         pytest.param([answer(500)], {}, "warning", ["answers 500"], id="fails"),
         pytest.param([Unreached("dns")], {}, "error", ["cannot be resolved", "502", "service's name"], id="dns"),
         pytest.param([Unreached("refused")], {}, "error", ["is refused", "host.docker.internal"], id="refused"),
