@@ -313,7 +313,8 @@ class Gateway:
             self._acceptor.tls = tls
         self._records.follow()
         self._expect_webhooks()
-        upstreams = [*(route.upstream for route in config.routes), *(each.upstream for each in config.subscriptions)]
+        used = (balancer.upstream for balancer in new.deps.upstreams.values())
+        upstreams = [*used, *(each.upstream for each in config.subscriptions)]
         self._contexts.keep([config.tls, *(upstream.tls for upstream in upstreams)])
         logs = config.logs
         self.log.configure(form=logs.format, level=logs.level, access=logs.access)
