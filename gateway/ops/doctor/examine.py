@@ -60,6 +60,8 @@ def _of_clerk(config: Config, instances: Sequence[Instance], facts: Facts, known
         if instance.backend is None or issuer in facts.backends:
             yield backend.answered(instance, facts.backends.get(issuer))
         yield from keys.belonging(instance, known[issuer])
+        if issuer in facts.proxies:
+            yield keys.proxied(instance, facts.proxies[issuer], known[issuer].issuer)
         for sender in config.webhooks.senders if config.webhooks.paths else ():
             if sender.issuer == instance.config.name and sender.secrets:
                 yield from keys.webhook_instance(instance, sender.instance, known[issuer])

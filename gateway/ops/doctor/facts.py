@@ -39,8 +39,9 @@ Told = Callable[[str, bool], None]  # which question, and whether it is over
 class Facts:
     """What came of every question; what is not there was not asked, or not answered in time."""
 
-    key_sets: dict[str, Asked] = field(default_factory=dict)  # by issuer, as the next three
+    key_sets: dict[str, Asked] = field(default_factory=dict)  # by issuer, as the next four
     backends: dict[str, Asked] = field(default_factory=dict)
+    proxies: dict[str, Asked] = field(default_factory=dict)  # of Frontend APIs
     templates: dict[str, Asked] = field(default_factory=dict)
     users: dict[str, Asked] = field(default_factory=dict)
     endpoints: list[tuple[Question, Asked]] = field(default_factory=list)
@@ -113,6 +114,12 @@ def _of_clerk(about: Questions, facts: Facts, instance: Instance) -> Iterator[Wo
         facts.key_sets[issuer] = await about.asker.ask(instance.jwks_url)
 
     yield instance.subject("keys"), keys
+    if (policy := instance.config.frontend_api) is not None:
+
+        async def proxy() -> None:
+            facts.proxies[issuer] = await about.asker.ask(f"{policy.proxy_url}/.well-known/jwks.json")
+
+        yield instance.subject("proxy"), proxy
     if backend is None:
         return
 

@@ -101,6 +101,34 @@ def _where(instance: Instance) -> str:
     )
 
 
+def proxied(instance: Instance, asked: Asked, issuers: KeySet | None) -> Diagnosis:
+    """Judge whether the proxy of the Frontend API leads to this instance: what came of asking it for the keys."""
+    subject, policy = instance.subject("proxy"), instance.config.frontend_api
+    assert policy is not None
+    url, keys = policy.proxy_url, read_key_set(asked)
+    if keys is not None and (issuers is None or share_key(keys, issuers)):
+        return ok(subject, f"{url} leads to the Frontend API")
+    if keys is not None:
+        return error(
+            subject, f"{url} leads to the Frontend API of another instance, {listed(sorted(keys.kids))}", SAME_PAGE
+        )
+    if isinstance(asked, Unreached):
+        found, remedy = (
+            f"{url}: {trouble(asked)}",
+            "Start the gateway, and let its public name lead to it, all paths",
+        )
+        # Some networks do not let a machine reach itself by its public name.
+        return error(subject, found, remedy) if asked.why in ("dns", "tls") else warning(subject, found, remedy)
+    found = (
+        f"{url} does not lead to Clerk's Frontend API: status {asked.status}{', a web page' if asked.is_html else ''}"
+    )
+    remedy = (
+        f"Check {instance.key('proxy_url')} and proxy_path, that whatever stands in front passes all paths below on, and "
+        "that the Clerk Dashboard (Domains, Frontend API proxy) names the same URL; the gateway must run"
+    )
+    return (error if asked.status < 500 else warning)(subject, found, remedy)
+
+
 # --- whether they belong together -------------------------------------------------------------------------------------
 
 

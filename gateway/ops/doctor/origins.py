@@ -1,11 +1,11 @@
 """Origins and URLs: whether a page may call, whether its tokens count, and which route what it calls belongs to."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from gateway.config import Config
 from gateway.core.cors import CorsPolicy, read_origins
-from gateway.core.routing import Route, RouteTable, canonical_path
+from gateway.core.routing import PathPattern, Route, RouteTable, canonical_path
 from gateway.errors import BadRequest, MethodNotAllowed, NoRoute
 from gateway.ops.doctor.diagnosis import Diagnosis, error, listed, ok, quoted, warning
 from gateway.ops.doctor.evidence import Evidence
@@ -25,6 +25,8 @@ def called(config: Config, evidence: Evidence) -> tuple[list[Diagnosis], Sequenc
     path = url.path or "/"
     if path in config.webhooks.paths or path in ("/healthz", "/readyz"):
         return [ok("url", f"{path} is one of the gateway's own addresses, which no route takes")], ()
+    if any(pattern.matches(path) for pattern in _proxied(config)):
+        return [ok("url", f"{path} is Clerk's Frontend API through the gateway, where no token is looked at")], ()
     host = (url.hostname or (evidence.host or "").partition(":")[0]).encode("latin-1", "replace")
     found = list(_query(url.query))
     try:
@@ -41,6 +43,13 @@ def called(config: Config, evidence: Evidence) -> tuple[list[Diagnosis], Sequenc
     return [*found, ok("url", f"{path} is route {route.name}, auth: {route.auth}, upstream {route.upstream.name}")], (
         route,
     )
+
+
+def _proxied(config: Config) -> Iterator[PathPattern]:
+    """Give where Clerk's Frontend API is."""
+    for issuer in config.issuers:
+        if issuer.frontend_api is not None and issuer.frontend_api.proxy is not None:
+            yield issuer.frontend_api.proxy.route.pattern
 
 
 def _query(query: str) -> list[Diagnosis]:

@@ -55,9 +55,10 @@ class Question:
 
 def questions(config: Config) -> list[Question]:
     """Say what to ask: each endpoint that is in use once, and once more by its own name where clients' Host goes on."""
-    used = dict.fromkeys(
-        (*(route.upstream for route in config.routes), *(told.upstream for told in config.subscriptions))
-    )
+    policies = (issuer.frontend_api for issuer in config.issuers)
+    proxies = (policy.proxy for policy in policies if policy is not None and policy.proxy is not None)
+    routes = (*config.routes, *(proxy.route for proxy in proxies))
+    used = dict.fromkeys((*(route.upstream for route in routes), *(told.upstream for told in config.subscriptions)))
     return [question for upstream in used for end in upstream.endpoints for question in _of(config, upstream, end)]
 
 

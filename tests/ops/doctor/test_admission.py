@@ -64,11 +64,20 @@ def test_what_no_route_takes_is_an_error(raw, routes, words):
         assert word in said(found)
 
 
+def test_another_template_is_offered_to_templates_alone():
+    only_templates = "[{name: t, path: /*, upstream: api, token: [template], audience: [legacy]}]"
+    (found,) = used(CLERK.session_token(NOW, **TOLD), routes=only_templates)
+    assert "is a session token, which route t does not take" in found.found
+    assert "or write token: [session, template]" not in found.remedy
+    assert "or write token: [session, template]" in used(CLERK.template_token(NOW, **TOLD))[0].remedy
+
+
 def test_what_one_route_takes_is_no_error():
     routes = "[{path: /a, upstream: api, audience: [legacy]}, {path: /*, upstream: api, allow_pending: true}]"
     assert used(CLERK.session_token(NOW, sts="pending", **TOLD), routes=routes) == []
     public = "[{path: /*, upstream: api, auth: public}]"
     assert used(CLERK.template_token(NOW), routes=public) == []
+    assert used(CLERK.session_token(NOW, sts="pending"), routes=public) == []
 
 
 def test_a_route_of_another_instance_is_named():

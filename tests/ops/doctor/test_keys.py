@@ -5,9 +5,9 @@ import pytest
 from gateway.core.verify import KeySet, key_set_from_pem
 from gateway.ops.doctor.asking import Answer, Unreached
 from gateway.ops.doctor.instances import Known
-from gateway.ops.doctor.keys import belonging, key_set, read_key_set, share_key, webhook_instance
+from gateway.ops.doctor.keys import belonging, key_set, proxied, read_key_set, share_key, webhook_instance
 from tests.fakes.clerk import public_jwk, rsa_key
-from tests.ops.doctor.world import CLERK, KEYED, OTHER, answer, instance, jwks_of, keys_of, levels, pem_of, said
+from tests.ops.doctor.world import CLERK, KEYED, OTHER, SECRET, answer, instance, jwks_of, keys_of, levels, pem_of, said
 
 HTML = b"<!DOCTYPE html><title>Sign in to the guest network</title>"
 HUNDREDS = json.dumps({"keys": [CLERK.jwk(kid=f"ins_{n}") for n in range(300)]}).encode()
@@ -121,6 +121,32 @@ def test_keys_are_compared_by_content():
 )
 def test_webhooks_must_be_of_the_instance_that_tokens_come_from(named, known, level):
     assert levels(webhook_instance(instance(), named, known)) == level
+
+
+PROXIED = f"{{issuer: clerk.example.com, secret_key: {SECRET}, proxy_path: /__clerk, proxy_url: 'https://api.example.com/__clerk'}}"
+
+
+@pytest.mark.parametrize(
+    ("asked", "level", "words"),
+    [
+        pytest.param(answer(200, jwks_of(CLERK)), "ok", "leads to the Frontend API", id="good"),
+        pytest.param(answer(200, jwks_of(OTHER)), "error", "of another instance, ins_other", id="another-instance"),
+        pytest.param(answer(200, HTML), "error", "status 200, a web page", id="html"),
+        pytest.param(answer(404), "error", "status 404", id="not-passed-on"),
+        pytest.param(answer(502), "warning", "status 502", id="not-running"),
+        pytest.param(Unreached("dns"), "error", "cannot be resolved", id="dns"),
+        pytest.param(Unreached("refused"), "warning", "is refused", id="refused"),
+    ],
+)
+def test_the_frontend_apis_proxy_must_lead_to_this_instance(asked, level, words):
+    found = proxied(instance(PROXIED), asked, keys_of(CLERK))
+    assert (found.level, found.subject) == (level, "proxy")
+    assert "https://api.example.com/__clerk" in found.found
+    assert words in said(found)
+
+
+def test_a_proxy_is_not_blamed_for_keys_that_are_not_known():
+    assert proxied(instance(PROXIED), answer(200, jwks_of(OTHER)), None).level == "ok"
 
 
 def test_keys_are_read_from_good_answers_alone():

@@ -90,6 +90,15 @@ def test_a_url_is_led_to_its_route(url, level, words):
     assert words in said(found)
 
 
+def test_below_proxy_path_there_is_clerk():
+    clerk = "{issuer: clerk.example.com, secret_key: sk_live_abcdefgh, proxy_path: /__clerk}"
+    found, those = called(
+        configured(clerk=clerk, public_url="https://api.example.com"), read_evidence(url="/__clerk/v1/x")
+    )
+    assert "Clerk's Frontend API" in said(found)
+    assert those == ()
+
+
 def test_a_host_decides_too():
     routes = "[{name: a, path: /*, upstream: api, host: a.example.com}]"
     config = configured(routes=routes)

@@ -222,6 +222,16 @@ async def test_a_running_gateway_is_asked_too(tmp_path):
             assert "another admin.token" in words(found, "admin")
 
 
+async def test_a_proxy_of_the_frontend_api_is_asked_for_the_keys(tmp_path):
+    async with scene(tmp_path) as world:
+        world.clerk_section["proxy_url"] = world.issuer.url
+        code, found = await world.doctor()
+        assert (code, levels(of(found, "proxy"))) == (0, ["ok"])
+        world.clerk_section["proxy_url"] = f"http://127.0.0.1:{world.upstream.port}/__clerk"
+        code, found = await world.doctor()
+        assert (code, levels(of(found, "proxy"))) == (1, ["error"])
+
+
 async def test_what_is_not_the_gateway_at_its_port_is_found(tmp_path):
     async with scene(tmp_path) as world:
         world.sections["listen"] = {"host": "127.0.0.1", "port": world.upstream.port}

@@ -55,6 +55,13 @@ def test_convex_is_told_of_no_client():
     assert shown(own) == ("http://convex.internal:3210/", "convex.internal:3210", {})
 
 
+def test_clerks_frontend_api_is_asked_where_it_is_proxied():
+    clerk = "{issuer: clerk.example.com, secret_key: sk_live_abcdefgh, proxy_path: /__clerk}"
+    *_, frontend = questions(configured(upstreams=API, clerk=clerk, public_url=PUBLIC))
+    assert shown(frontend)[:2] == ("https://frontend-api.clerk.dev:443/", "frontend-api.clerk.dev")
+    assert "sk_live" not in str(frontend.fields)
+
+
 def test_each_endpoint_in_use_is_asked_and_no_other():
     upstreams = "{api: {targets: [{url: http://10.0.0.1:1}, {url: http://10.0.0.2:1}]}, old: {url: http://10.0.0.3:1}}"
     assert [question.endpoint.host for question in questions(configured(upstreams=upstreams))] == [
