@@ -10,7 +10,7 @@ from gateway.core.session import PLAIN_NAMES
 from gateway.ops.doctor.diagnosis import Diagnosis, error, listed, quoted, skipped, warning
 from gateway.ops.doctor.evidence import Evidence
 from gateway.ops.doctor.instances import Instance
-from gateway.ops.doctor.token import peek
+from gateway.ops.doctor.peeked import peek
 
 SUBJECT: Final = "cookies"
 NOBODY: Final = Peer("", False, "https", 443)

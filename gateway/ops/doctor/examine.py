@@ -14,6 +14,7 @@ from gateway.ops.doctor.evidence import Evidence
 from gateway.ops.doctor.facts import Facts
 from gateway.ops.doctor.instances import Instance, Keys, Known
 from gateway.ops.doctor.keys import read_key_set
+from gateway.ops.doctor.peeked import peek
 
 
 def examine(
@@ -158,7 +159,7 @@ def _of_token(
         instances, known, routes, now, ahead_s=min(offsets, key=abs, default=0.0), is_enriched=knows or _has_api(config)
     )
     yield from tokens.token(raw, around)
-    peeked = tokens.peek(raw)
+    peeked = peek(raw)
     if peeked is None or peeked.user_id is None:
         return
     for instance in instances:

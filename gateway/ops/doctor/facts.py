@@ -21,9 +21,9 @@ from gateway.net.clerk_client import API_VERSION
 from gateway.net.tls import client_context, reason_of
 from gateway.ops.doctor.asking import Asked, Asker, Unreached, apart
 from gateway.ops.doctor.instances import Instance
+from gateway.ops.doctor.peeked import Peeked
 from gateway.ops.doctor.store import look
 from gateway.ops.doctor.surroundings import admin_url, is_running, local_url
-from gateway.ops.doctor.token import Peeked
 from gateway.ops.doctor.upstreams import Question, questions
 
 if TYPE_CHECKING:

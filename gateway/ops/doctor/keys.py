@@ -109,9 +109,7 @@ def proxied(instance: Instance, asked: Asked, issuers: KeySet | None) -> Diagnos
     if keys is not None and (issuers is None or share_key(keys, issuers)):
         return ok(subject, f"{url} leads to the Frontend API")
     if keys is not None:
-        return error(
-            subject, f"{url} leads to the Frontend API of another instance, {listed(sorted(keys.kids))}", SAME_PAGE
-        )
+        return error(subject, f"{url} leads to another instance, {listed(sorted(keys.kids))}", SAME_PAGE)
     if isinstance(asked, Unreached):
         found, remedy = (
             f"{url}: {trouble(asked)}",
@@ -123,8 +121,8 @@ def proxied(instance: Instance, asked: Asked, issuers: KeySet | None) -> Diagnos
         f"{url} does not lead to Clerk's Frontend API: status {asked.status}{', a web page' if asked.is_html else ''}"
     )
     remedy = (
-        f"Check {instance.key('proxy_url')} and proxy_path, that whatever stands in front passes all paths below on, and "
-        "that the Clerk Dashboard (Domains, Frontend API proxy) names the same URL; the gateway must run"
+        f"Check {instance.key('proxy_url')} and proxy_path, that whatever stands in front passes all paths below on, "
+        "and that the Clerk Dashboard (Domains, Frontend API proxy) names the same URL; the gateway must run"
     )
     return (error if asked.status < 500 else warning)(subject, found, remedy)
 

@@ -18,7 +18,7 @@ from gateway.ops.doctor.evidence import Evidence
 from gateway.ops.doctor.examine import examine
 from gateway.ops.doctor.facts import Questions, gather
 from gateway.ops.doctor.instances import Instance, instances_of
-from gateway.ops.doctor.token import Peeked, peek
+from gateway.ops.doctor.peeked import Peeked, peek
 
 WELL: Final = 0
 ILL: Final = 1

@@ -1,18 +1,13 @@
 """A token: why this gateway would refuse it, and what to change. Reads it without believing it; shows no part of it."""
 
-import base64
-import binascii
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-import orjson
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from gateway.core.cors import DEFAULT_PORTS
 from gateway.core.routing import Route
 from gateway.core.verify import (
-    MAX_BRACKETS,
-    MAX_TOKEN_BYTES,
     KeySet,
     SignedToken,
     TokenPolicy,
@@ -21,39 +16,16 @@ from gateway.core.verify import (
 )
 from gateway.errors import InvalidToken
 from gateway.ops.doctor.admission import SUBJECT, use
-from gateway.ops.doctor.backend import DASHBOARD, SESSION
 from gateway.ops.doctor.clock import SET_IT
 from gateway.ops.doctor.diagnosis import Diagnosis, error, lasting, listed, ok, quoted, warning
 from gateway.ops.doctor.instances import Instance, Keys
 from gateway.ops.doctor.keys import SAME_PAGE
+from gateway.ops.doctor.peeked import COPY, Peeked, formless, misshapen, peek
 
 FRESH: Final = (
     "Take a fresh one: await Clerk.session.getToken() in the page's console; a session token lives for a minute"
 )
-COPY: Final = "Copy the whole token: three parts with a dot between, as await Clerk.session.getToken() gives it"
-KINDS: Final = {
-    "ak_": "an API key", "mt_": "an M2M token", "m2m_": "an M2M token", "oat_": "an OAuth access token",
-}  # fmt: skip
 NO_CLAIMS: Final = TokenPolicy(issuers=frozenset())
-
-
-class Peeked(NamedTuple):
-    """A token's header and claims as it says them itself: nothing of it is proven."""
-
-    header: Mapping[str, Any]
-    claims: Mapping[str, Any]
-
-    def text(self, name: str) -> str | None:
-        """Give a claim that is text."""
-        value = self.claims.get(name)
-        return value if isinstance(value, str) and value else None
-
-    @property
-    def user_id(self) -> str | None:
-        """Whom it names, where that is a user of Clerk's and fit to be asked for."""
-        subject = self.text("sub")
-        fit = subject is not None and subject.startswith("user_") and subject.isascii() and subject.isprintable()
-        return subject if fit and len(subject or "") < 100 and "/" not in (subject or "") else None
 
 
 class Around(NamedTuple):
@@ -67,34 +39,15 @@ class Around(NamedTuple):
     is_enriched: bool = False  # the user directory gives what it lacks
 
 
-def peek(token: str) -> Peeked | None:
-    """Read what a token says of itself; None where it is none."""
-    parts = token.split(".")
-    if len(parts) != 3 or len(token) > 4 * MAX_TOKEN_BYTES or not token.isascii():
-        return None
-    try:
-        header, claims = (_json(part) for part in parts[:2])
-    except (ValueError, binascii.Error):
-        return None
-    return Peeked(header, claims) if isinstance(header, dict) and isinstance(claims, dict) else None
-
-
-def _json(part: str) -> Any:
-    raw = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-    if raw.count(b"[") + raw.count(b"{") > MAX_BRACKETS:
-        raise ValueError("nested too deeply")
-    return orjson.loads(raw)
-
-
 def token(raw: str, around: Around) -> list[Diagnosis]:
     """Say of a token everything that this gateway would refuse it for; that it is good where that is so."""
     peeked = peek(raw)
     if peeked is None:
-        return [_formless(raw)]
+        return [formless(raw)]
     try:
         signed = read_token(raw.encode())
     except InvalidToken as refused:
-        return [_misshapen(peeked, refused)]
+        return [misshapen(peeked, refused)]
     if not around.instances:
         remedy = "Name the Clerk instance: CLERK_PUBLISHABLE_KEY, or clerk.publishable_key"
         return [error(SUBJECT, "no Clerk instance is configured, so no token is read", remedy)]
@@ -110,45 +63,6 @@ def token(raw: str, around: Around) -> list[Diagnosis]:
 def _good(peeked: Peeked, around: Around) -> str:
     left = float(peeked.claims["exp"]) - around.now
     return f"good: of {peeked.text('sub')}, for another {lasting(left)}"
-
-
-# --- its form ---------------------------------------------------------------------------------------------------------
-
-
-def _formless(raw: str) -> Diagnosis:
-    for prefix, kind in KINDS.items():
-        if raw.startswith(prefix):
-            found = f"is {kind}, which no route takes"
-            return error(
-                SUBJECT, found, "Write token: [session, …] with its kind on the route, if it is meant to come in so"
-            )
-    if raw.startswith("sk_"):
-        return error(
-            SUBJECT, "is a secret key, no token", "If it came from a browser, roll it now: Clerk Dashboard, API keys"
-        )
-    if raw.startswith("pk_"):
-        return error(SUBJECT, "is a publishable key, no token", COPY)
-    if not raw:
-        return error(
-            SUBJECT, "is empty", "The page asked before it was signed in: await Clerk.load(), and look at Clerk.session"
-        )
-    if raw in ("null", "undefined", "[object Promise]", "[object Object]"):
-        found = f"is the word {raw}: what getToken() gave was written into the header as it was"
-        return error(SUBJECT, found, "Write await before getToken(), and send no Authorization where it gives null")
-    if len(raw) > MAX_TOKEN_BYTES:
-        found = f"is longer than {MAX_TOKEN_BYTES} bytes, the most that is read (401 token-invalid)"
-        return error(SUBJECT, found, f"Take claims out of the session token or template ({SESSION})")
-    parts = raw.count(".") + 1
-    what = "cannot be read" if parts == 3 else f"has {parts} part{'s' if parts > 1 else ''} instead of three"
-    return error(SUBJECT, f"{what}: cut, or no JWT at all (401 token-invalid)", COPY)
-
-
-def _misshapen(peeked: Peeked, refused: InvalidToken) -> Diagnosis:
-    algorithm = peeked.header.get("alg")
-    if refused.reason == "token-invalid-algorithm":
-        found = f"is signed with {quoted(algorithm)}, and only RS256 is taken (401 {refused.reason})"
-        return error(SUBJECT, found, f"Turn the template's custom signing key off ({DASHBOARD}); or it is not Clerk's")
-    return error(SUBJECT, f"is not taken: {refused.detail} (401 {refused.reason})", COPY)
 
 
 # --- whose it is ------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@ import pytest
 from gateway.core.verify import read_token
 from gateway.ops.doctor.admission import use
 from gateway.ops.doctor.instances import instances_of
-from gateway.ops.doctor.token import peek
+from gateway.ops.doctor.peeked import peek
 from tests.ops.doctor.world import CLERK, NOW, configured, levels, said
 
 TOLD = {"email": "ada@example.com", "name": "Ada"}

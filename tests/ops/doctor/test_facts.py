@@ -7,7 +7,7 @@ from gateway.config import load_text
 from gateway.ops.doctor.asking import Answer, Asker, Unreached
 from gateway.ops.doctor.facts import Questions, gather
 from gateway.ops.doctor.instances import instances_of
-from gateway.ops.doctor.token import peek
+from gateway.ops.doctor.peeked import peek
 from tests.fakes.certificates import authority
 from tests.ops.doctor.scene import SECRET_KEY, WEBHOOK_SECRET, scene
 

@@ -130,7 +130,9 @@ PROXIED = f"{{issuer: clerk.example.com, secret_key: {SECRET}, proxy_path: /__cl
     ("asked", "level", "words"),
     [
         pytest.param(answer(200, jwks_of(CLERK)), "ok", "leads to the Frontend API", id="good"),
-        pytest.param(answer(200, jwks_of(OTHER)), "error", "of another instance, ins_other", id="another-instance"),
+        pytest.param(
+            answer(200, jwks_of(OTHER)), "error", "leads to another instance, ins_other", id="another-instance"
+        ),
         pytest.param(answer(200, HTML), "error", "status 200, a web page", id="html"),
         pytest.param(answer(404), "error", "status 404", id="not-passed-on"),
         pytest.param(answer(502), "warning", "status 502", id="not-running"),

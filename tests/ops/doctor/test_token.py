@@ -3,9 +3,9 @@ import json
 import pytest
 
 from gateway.ops.doctor.instances import Known, instances_of
-from gateway.ops.doctor.token import Around, near_origin, peek, token
+from gateway.ops.doctor.token import Around, near_origin, token
 from tests.config.files import APP
-from tests.fakes.clerk import M2M, FakeClerk, b64url
+from tests.fakes.clerk import M2M, FakeClerk
 from tests.ops.doctor.world import CLERK, KEYED, NOW, OTHER, configured, keys_of, levels, pem_of, said
 
 DEVELOPMENT = FakeClerk("https://happy-cat-1.clerk.accounts.dev", kid="ins_dev", key_name="second")
@@ -32,45 +32,9 @@ def test_a_good_token_is_good_and_for_how_long():
     assert only(CLERK.session_token(NOW)) == "ok token: good: of user_1, for another 60 s -> None"
 
 
-@pytest.mark.parametrize(
-    ("raw", "words"),
-    [
-        pytest.param("", "is empty", id="empty"),
-        pytest.param("undefined", "is the word undefined", id="undefined"),
-        pytest.param("null", "Write await before getToken()", id="null"),
-        pytest.param("[object Promise]", "await", id="promise"),
-        pytest.param("sk_live_abcdefgh", "roll it now", id="secret-key"),
-        pytest.param("pk_live_abcdefgh", "publishable key", id="publishable-key"),
-        pytest.param("ak_abcdefgh", "an API key", id="api-key"),
-        pytest.param("mt_abcdefgh", "an M2M token", id="m2m"),
-        pytest.param("oat_abcdefgh", "OAuth", id="oauth"),
-        pytest.param("abc", "has 1 part instead of three", id="one-part"),
-        pytest.param("a.b", "has 2 parts", id="two-parts"),
-        pytest.param("a.b.c", "cannot be read", id="no-json"),
-        pytest.param("é.b.c", "cannot be read", id="not-ascii"),
-        pytest.param("x" * 20_000, "longer than 16384 bytes", id="too-long"),
-        pytest.param("W10.W10.c", "cannot be read", id="lists"),
-        pytest.param(b64url(b"[" * 600) + ".e30.x", "cannot be read", id="deep"),
-    ],
-)
-def test_what_is_no_token_is_told_from_others(raw, words):
-    found = only(raw)
-    assert found.startswith("error")
-    assert words in found
-
-
-@pytest.mark.parametrize(
-    ("header", "words"),
-    [
-        pytest.param({"alg": "HS256"}, ["signed with \"HS256\"", "custom signing key", "token-invalid-algorithm"], id="algorithm"),
-        pytest.param({"crit": ["x"]}, ["crit", "token-invalid"], id="crit"),
-        pytest.param({"typ": "JOSE"}, ["typ"], id="typ"),
-    ],
-)  # fmt: skip
-def test_a_header_that_is_not_taken_is_named(header, words):
-    found = only(CLERK.mint(CLERK.session_claims(NOW), header=header))
-    for word in words:
-        assert word in found
+def test_what_is_no_token_or_has_a_header_that_is_not_taken():
+    assert "has 1 part" in only("abc")
+    assert "401 token-invalid-algorithm" in only(CLERK.mint(CLERK.session_claims(NOW), header={"alg": "HS256"}))
 
 
 def test_a_key_of_another_instance_is_found_by_its_kid():
@@ -235,12 +199,6 @@ def test_no_part_of_a_token_is_shown():
     raw = CLERK.session_token(NOW - 600, azp="https://x.example", iss="https://y.example")
     found = said(judged(raw))
     assert not any(part in found for part in raw.split("."))
-
-
-def test_a_user_is_asked_for_by_an_id_that_fits_alone():
-    assert peek(CLERK.session_token(NOW)).user_id == "user_1"
-    for odd in ("mch_1", "user_../../x", "user_é", "user_" + "x" * 200, 5):
-        assert peek(CLERK.session_token(NOW, sub=odd)).user_id is None
 
 
 def test_origins_that_are_almost_alike_are_found():
