@@ -7,6 +7,7 @@ from gateway.ops.doctor.diagnosis import Diagnosis
 from gateway.ops.doctor.evidence import Evidence
 from gateway.ops.doctor.run import Progress, doctor, lines
 from gateway.store.database import Database
+from tests.fakes.certificates import authority
 from tests.fakes.clerk import FakeClerk, FakeIssuer
 from tests.fakes.clerk_api import Canned, FakeBackendApi, World, errors
 from tests.fakes.gateway import APP, gateway
@@ -333,3 +334,16 @@ def test_a_file_that_is_not_there_is_an_error():
     code = doctor("/no/such.yaml", {}, Evidence(), as_json=False, terminal=False, write=written.append)
     assert code == 1
     assert "cannot be read" in written[0]
+
+
+async def test_a_gateway_with_tls_is_found_by_its_address(tmp_path):
+    pair = authority().issue("gw.example.com").write(tmp_path, "server")
+    tls = {"cert": pair.cert, "key": pair.key}
+    async with scene(tmp_path) as world:
+        listen = {"host": "127.0.0.1", "port": 0, "tls": tls}
+        async with gateway(world.upstream.port, listen=listen) as running:
+            world.sections["listen"] = listen | {"port": running.port}
+            code, found = await world.doctor()
+            assert levels(of(found, "gateway")) == ["ok"]
+            assert "has no signing secret" in words(found, "webhooks")
+            assert code == 1
