@@ -122,6 +122,8 @@ def _of_surroundings(
     yield from surroundings.proxies(config, evidence, facts.public)
     for subject, url, asked in facts.webhooks:
         yield from surroundings.webhook_address(subject, url, asked)
+    for url, asked in facts.signers:
+        yield from surroundings.signer(url, asked)
     yield from origins.agreement(config, instances)
 
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from gateway.config import Config
 from gateway.config.webhooks import signing_key
+from gateway.core.assertion import PATH as KEYS
 from gateway.core.events import WebhookPolicy
 from gateway.core.model import BackendAddress
 from gateway.errors import StoreDown
@@ -50,6 +51,7 @@ class Facts:
     public: Asked | None = None  # /healthz below public_url
     routes: Asked | None = None  # of the running gateway
     webhooks: list[tuple[str, str, Asked]] = field(default_factory=list)  # which secret, URL, and what came of it
+    signers: list[tuple[str, Asked]] = field(default_factory=list)  # where assertions' keys are, and what came
     late: list[str] = field(default_factory=list)  # questions that were given up
     broken: dict[str, str] = field(default_factory=dict)  # those that came to nothing, and what was raised
 
@@ -181,7 +183,7 @@ def _here(about: Questions, facts: Facts) -> Callable[[], Awaitable[None]]:
         context = _unverified() if about.config.tls is not None else None
         facts.ready = await about.asker.ask(f"{url}/readyz", tls=context)
         if is_running(facts.ready):
-            await _webhook(about, facts, url, context)
+            await _addresses(about, facts, url, context)
 
     return work
 
@@ -191,13 +193,15 @@ def _public(about: Questions, facts: Facts) -> Callable[[], Awaitable[None]]:
         url = about.config.public_url
         facts.public = await about.asker.ask(f"{url}/healthz")
         if url is not None and is_running(facts.public):
-            await _webhook(about, facts, url, None)
+            await _addresses(about, facts, url, None)
 
     return work
 
 
-async def _webhook(about: Questions, facts: Facts, url: str, context: ssl.SSLContext | None) -> None:
+async def _addresses(about: Questions, facts: Facts, url: str, context: ssl.SSLContext | None) -> None:
     policy = about.config.webhooks
+    if about.config.assertion is not None:
+        facts.signers.append((url + KEYS, await about.asker.ask(url + KEYS, tls=context)))
     if not policy.needs_store:
         return
     where = url + policy.paths[0]

@@ -175,6 +175,22 @@ def webhook_address(subject: str, url: str, asked: Asked | None) -> list[Diagnos
     return [warning(subject, found, remedy)]
 
 
+def signer(url: str, asked: Asked) -> list[Diagnosis]:
+    """Judge whether the keys that assertions are signed with are where upstreams look for them."""
+    subject = "assertion"
+    if not isinstance(asked, Answer):
+        return []
+    published = _json(asked).get("keys")
+    if asked.status == 200 and isinstance(published, list) and published:
+        return [ok(subject, f"{url} has {len(published)} key{'s' if len(published) > 1 else ''}")]
+    found = f"{url} has no keys (status {asked.status}): upstreams cannot verify the assertion"
+    remedy = (
+        "Give the running gateway this configuration: gateway reload, or restart it; and let whatever stands in front "
+        "pass that path on. The gateway's log says why there is nothing to sign with"
+    )
+    return [error(subject, found, remedy)]
+
+
 # --- what the running one says ----------------------------------------------------------------------------------------
 
 

@@ -336,6 +336,17 @@ def test_a_file_that_is_not_there_is_an_error():
     assert "cannot be read" in written[0]
 
 
+async def test_a_running_gateway_that_does_not_sign_is_found(tmp_path):
+    signing = {"assertion": {"enabled": True, "issuer": "https://gw.example.com", "keys_dir": str(tmp_path / "keys")}}
+    async with scene(tmp_path) as world:
+        world.sections["identity"] = signing
+        for identity, level in (({}, "error"), (signing, "ok")):
+            async with gateway(world.upstream.port, identity=identity) as running:
+                world.sections["listen"] = {"host": "127.0.0.1", "port": running.port}
+                _, found = await world.doctor()
+                assert levels(of(found, "assertion")) == [level], said(found)
+
+
 async def test_a_gateway_with_tls_is_found_by_its_address(tmp_path):
     pair = authority().issue("gw.example.com").write(tmp_path, "server")
     tls = {"cert": pair.cert, "key": pair.key}

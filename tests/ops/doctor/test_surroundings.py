@@ -10,6 +10,7 @@ from gateway.ops.doctor.surroundings import (
     proxies,
     public,
     running_routes,
+    signer,
     webhook_address,
 )
 from tests.ops.doctor.world import answer, configured, levels, said
@@ -135,6 +136,22 @@ def test_what_the_webhook_address_answers_is_judged(asked, level, words):
     found = webhook_address("webhooks", f"{URL}/webhooks/clerk", asked)
     assert levels(found) == level
     assert words in said(found)
+
+
+@pytest.mark.parametrize(
+    ("asked", "level"),
+    [
+        pytest.param(answer(200, {"keys": [{}]}), ["ok"], id="good"),
+        pytest.param(answer(200, {"keys": []}), ["error"], id="none"),
+        pytest.param(answer(404, {"code": "no_route"}), ["error"], id="not-signing"),
+        pytest.param(HTML, ["error"], id="html"),
+        pytest.param(Unreached("refused"), [], id="unreached"),
+    ],
+)
+def test_the_assertions_keys_must_be_where_upstreams_look(asked, level):
+    found = signer(f"{URL}/.well-known/gateway/jwks.json", asked)
+    assert levels(found) == level
+    assert not level or URL in said(found)
 
 
 def running(*names, **more):
