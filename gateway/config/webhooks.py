@@ -35,7 +35,7 @@ def build_webhooks(
     """Make the policy of the webhook endpoint; one without paths where it is off."""
     policy = WebhookPolicy(
         paths=tuple(dict.fromkeys(_paths(section, report))),
-        senders=tuple(_sender(each, report) for each in instances),
+        senders=tuple(sender for each in instances if (sender := _sender(each, report)).secrets),
         max_body_bytes=section.max_body_bytes,
         private_metadata=section.private_metadata,
         retention_days=section.retention_days,
