@@ -205,16 +205,16 @@ async def _addresses(about: Questions, facts: Facts, url: str, context: ssl.SSLC
     if not policy.needs_store:
         return
     where = url + policy.paths[0]
-    for subject, secret in _secrets(policy):
+    for subject, secret in _secrets(policy, several=len(about.config.issuers) > 1):
         fields = _signed(secret, about.clock())
         asked = await about.asker.ask(where, method="POST", headers=fields, body=NO_EVENT, tls=context)
         facts.webhooks.append((subject, where, asked))
 
 
-def _secrets(policy: WebhookPolicy) -> Iterator[tuple[str, str]]:
+def _secrets(policy: WebhookPolicy, *, several: bool) -> Iterator[tuple[str, str]]:
     """Give every signing secret, with whose it is where there are several."""
     for sender in policy.senders:
-        whose = "webhooks" if len(policy.senders) == 1 else f"webhooks of {sender.issuer}"
+        whose = f"webhooks of {sender.issuer}" if several else "webhooks"
         for number, secret in enumerate(sender.secrets, 1):
             yield whose if len(sender.secrets) == 1 else f"{whose}, secret {number}", secret
 
