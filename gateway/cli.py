@@ -142,6 +142,32 @@ def check(path: str | None, *, strict: bool, as_json: bool) -> None:
     sys.exit(judge(path, os.environ, strict=strict, as_json=as_json, write=click.echo))
 
 
+@main.command()
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="As JSON, a list.")
+@click.option(
+    "--token", metavar="T|-", help="A token that was refused, or that should pass; - reads it from standard input."
+)
+@click.option("--origin", metavar="O", help="The origin of the page that calls, such as https://app.example.com.")
+@click.option("--cookie", metavar="C", help="The Cookie header that the browser sent.")
+@click.option("--header", "headers", metavar="H", multiple=True, help='Another header of the request: "Name: value".')
+@click.option("--url", metavar="U", help="What was called. It is not called again.")
+@click.option("--log", metavar="FILE|-", type=click.File("rb"), help="The gateway's log, in JSON.")
+def doctor(path: str | None, *, as_json: bool, **request: Any) -> None:
+    """Ask all that the gateway depends on; say what is wrong, and what to do about it. Changes nothing.
+
+    Given something of a request that went wrong, says why. Exits with 1 where anything is wrong.
+    """
+    from gateway.ops.doctor.evidence import Unusable, read_evidence
+    from gateway.ops.doctor.run import doctor as examine
+
+    try:
+        evidence = read_evidence(**request)
+    except Unusable as error:
+        raise click.UsageError(str(error)) from error
+    sys.exit(examine(path, os.environ, evidence, as_json=as_json, terminal=sys.stdout.isatty(), write=click.echo))
+
+
 @main.command(name="reload")
 @config_option
 def reload_running(path: str | None) -> None:

@@ -196,6 +196,7 @@ class FakeBackendApi:
         self.last_headers: Mapping[str, str] = {}
         self.canned: deque[Canned] = deque()  # answered first, one each
         self.before: Callable[[str], None] = lambda path: None  # called with each request's path
+        self.templates: list[Object] = []  # JWT templates
         self.most = 500  # on a page
         self.with_organizations = True
         self.nonces: dict[str, Any] = {}  # what a handshake's nonce stands for, once
@@ -284,6 +285,8 @@ class FakeBackendApi:
         match request.method, [unquote(part) for part in path.strip("/").split("/")]:
             case "GET", ["jwks"]:
                 return 200, self.clerk.jwks()
+            case "GET", ["jwt_templates"]:
+                return 200, self.templates
             case "GET", ["users"]:
                 after = int(query["created_at_after"]) if "created_at_after" in query else None
                 return 200, self.population.users(after=after, ids=ids, **page)
