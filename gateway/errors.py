@@ -7,16 +7,21 @@
     ├── Forbidden 403             ├── RateLimited 429           ├── NoHealthyEndpoint 503
     │   └── StepUpNeeded          ├── HeadersTooLarge 431       ├── StoreDown 503
     ├── NoRoute, NotFound 404     ├── InternalError 500         │   └── StoreSlow
-    └── MethodNotAllowed 405      ├── UpstreamTimeout 504       ├── WebhooksNotConfigured 503
-                                  └── ClerkApiDown 503          ├── Overloaded 503
-                                      └── ClerkApiRefused       └── Draining 503
+    ├── MethodNotAllowed 405      │                             │
+    ├── Redirect 307              ├── UpstreamTimeout 504       ├── WebhooksNotConfigured 503
+    │   └── SignInRedirect 302    └── ClerkApiDown 503          ├── Overloaded 503
+                                      ├── ClerkApiRefused       └── Draining 503
+                                      └── ClerkApiBusy
 
 A class fixes its status and public code; an instance carries a public reason from a closed list and, where it helps, a
 detail for the log alone. Only `web/respond.py` turns one into an answer. `SocketRefused` becomes a Close frame, and
 `ConfigError` never reaches a client.
 """
 
-from typing import ClassVar
+import math
+from typing import ClassVar, Final
+
+MAX_RETRY_AFTER_S: Final = 3600  # what somebody else's Retry-After makes ours say at most
 
 
 class GatewayError(Exception):
@@ -46,9 +51,37 @@ class MissingCredential(GatewayError):
 
 
 class InvalidToken(GatewayError):
-    """A credential was sent and is not good; `reason` is one of Clerk's words (CONTRACT §8)."""
+    """A credential was sent and is not good; `reason` is one of Clerk's words (CONTRACT §8).
+
+    `carrier` says where it stood: "header" | "cookie".
+    """
 
     status, code, title = 401, "invalid_token", "Unauthorized"
+
+    def __init__(self, reason: str | None = None, *, detail: str | None = None, carrier: str = "header") -> None:
+        super().__init__(reason, detail=detail)
+        self.carrier = carrier
+
+
+class Redirect(GatewayError):
+    """A document is to be asked for elsewhere: at Clerk's handshake, or under its own address without its traces.
+
+    `auth_status` and `message` are what Clerk's debugging fields say; `fields` are ready lines for the answer's head.
+    """
+
+    status, code, title = 307, "", "Temporary Redirect"
+
+    def __init__(
+        self, location: str, reason: str | None = None, *, auth_status: str = "", message: str = "", fields: bytes = b""
+    ) -> None:
+        super().__init__(reason)
+        self.location, self.auth_status, self.message, self.fields = location, auth_status, message, fields
+
+
+class SignInRedirect(Redirect):
+    """A document's client is to sign in first."""
+
+    status, title = 302, "Found"
 
 
 class Forbidden(GatewayError):
@@ -178,6 +211,14 @@ class ClerkApiRefused(ClerkApiDown):
     """Clerk's Backend API does not take the secret key (401, 403); `reason` is Clerk's own word for why."""
 
     retry_after_s = 60
+
+
+class ClerkApiBusy(ClerkApiDown):
+    """Clerk's Backend API has been asked too often (429) and wants to be left alone for `retry_after_s`."""
+
+    def __init__(self, retry_after_s: float, *, detail: str | None = None) -> None:
+        super().__init__(detail=detail)
+        self.retry_after_s = max(1, min(math.ceil(retry_after_s), MAX_RETRY_AFTER_S))
 
 
 class WebhooksNotConfigured(GatewayError):

@@ -6,7 +6,10 @@ from gateway.errors import GatewayError
 from gateway.ops.explain.run import Course
 
 # Of the instance's settings; `{route}` is the route's name.
-CLERK_KEYS: Final = ("publishable_key", "issuer", "jwt_key", "jwks_url", "authorized_parties", "clock_skew_s")
+CLERK_KEYS: Final = (
+    "publishable_key", "issuer", "jwt_key", "jwks_url", "authorized_parties", "clock_skew_s", "api_url",
+    "machine_verify_per_s",
+)  # fmt: skip
 CLOCK: Final = "Set this machine's clock (NTP), or raise {clock_skew_s} a little"
 FETCH: Final = (
     "Reload the page, so that Clerk's script there sets the cookies anew, or send getToken() in Authorization"
@@ -62,6 +65,8 @@ REMEDIES: Final[dict[str, dict[str, str]]] = {
     "expectation_failed": {"": "Send no Expect but 100-continue"},
     "rate_limited": {"": "Call less often, or raise the rate limit"},
     "keys_unavailable": {"": "Make {jwks_url} reachable from here, or set {jwt_key}, which needs no network"},
+    "clerk_unavailable": {"": "Make {api_url} reachable from here, and see that Clerk takes the key it is asked with"},
+    "overloaded": {"": "Too much is being asked of Clerk at once: try again, or raise {machine_verify_per_s}"},
     "internal_error": {"": "This is a fault of the gateway's own: please report it"},
 }
 

@@ -74,6 +74,8 @@ class Witness:
     preflight: bytes | None = None  # the fields of its answer
     outbound: Outbound | None = None
 
+    added = b""  # fields of the answer
+    changed: Inbound | None = None  # what goes on instead
     raw_fields: Sequence[tuple[bytes, bytes]] = ()
 
     def __init__(self) -> None:
@@ -122,6 +124,11 @@ class Stage(NamedTuple):
     records: Records
 
 
+def _unasking(config: Config) -> Config:
+    """Have Clerk asked for no session: a refresh or a handshake's nonce is good once, and is the page's own."""
+    return replace(config, issuers=tuple(replace(issuer, backend=None) for issuer in config.issuers))
+
+
 @asynccontextmanager
 async def stage(config: Config, *, now: Callable[[], float]) -> AsyncIterator[Stage]:
     """Give what the stages need, as a gateway that has just started has it, with its keys fetched."""
@@ -132,7 +139,7 @@ async def stage(config: Config, *, now: Callable[[], float]) -> AsyncIterator[St
         assertions=PassingAssertions(told.event, now=now), now=now, monotonic=time.monotonic, first_keys_s=FIRST_KEYS_S,
     )  # fmt: skip
     try:
-        generation = await generations.first(config, records.people)
+        generation = await generations.first(_unasking(config), records.people)
         bits = random.Random().getrandbits(192)  # noqa: S311  no secret
         deps = replace(generation.deps, forward=_only_look, random_bits=lambda count: bits % 2**count)
         yield Stage(deps, told, records)

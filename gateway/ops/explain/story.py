@@ -6,7 +6,7 @@ from typing import NamedTuple
 from gateway.core.credentials import Credential
 from gateway.core.model import Inbound, SignedOut
 from gateway.core.routing import Route
-from gateway.errors import GatewayError, StepUpNeeded
+from gateway.errors import GatewayError, Redirect, StepUpNeeded
 from gateway.ops.explain.credential import credential_steps, found_credential
 from gateway.ops.explain.matching import matching_steps
 from gateway.ops.explain.onward import Onward, onward_of, onward_steps
@@ -50,7 +50,7 @@ def _steps(course: Course) -> Iterator[Step]:
     """Tell of each check; last, of the refusal itself where none of them is the one that it came from."""
     steps, error = tuple(_checks(course)), course.error
     yield from steps
-    word = None if error is None else error.reason or error.code
+    word = None if error is None or isinstance(error, Redirect) else error.reason or error.code
     if error is not None and word is not None and not any(step.outcome == BAD and word in step.text for step in steps):
         yield judged(error.code, error, "refused")
 
@@ -84,6 +84,8 @@ def _who(course: Course, inbound: Inbound, route: Route) -> Iterator[Step]:
     yield from credential_steps(course, inbound, route)
     if route.auth == "public":
         return
+    if course.deps.issuers is not None and course.deps.issuers.pages is not None and inbound.method == "GET":
+        yield note("pages", "Clerk is asked for no session here; a running gateway refreshes one, or takes a handshake")
     found, known = found_credential(course, inbound), course.witness.identified
     if isinstance(found, Credential):
         named = found.issuer if found.source == "cookie" else route.admission.issuer
@@ -105,6 +107,9 @@ def _who(course: Course, inbound: Inbound, route: Route) -> Iterator[Step]:
 
 def _verdict(course: Course) -> Verdict:
     error, witness = course.error, course.witness
+    if isinstance(error, Redirect):
+        fields = (("Location", error.location),)
+        return Verdict(error.status, reason=error.reason, words="sent elsewhere first", fields=fields)
     if error is not None:
         return _refused(course, error)
     if witness.is_own:

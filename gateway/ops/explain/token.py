@@ -9,6 +9,7 @@ from functools import partial
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from gateway.core.claims import SESSION_CATEGORY, SILENT_CATEGORY, TEMPLATE_CATEGORY, principal_from
+from gateway.core.machine import jwt_kind, opaque_kind, principal_from_jwt
 from gateway.core.model import Claims, Principal
 from gateway.core.verify import (
     SignedToken,
@@ -37,9 +38,10 @@ def token_steps(course: Course, raw: bytes, named: str | None) -> Iterator[Step]
     try:
         token = read_token(raw)
     except InvalidToken as refused:
-        yield from _no_jwt(course, refused)
+        yield _no_jwt(course, raw, refused)
         return
     yield good("token", _header(token))
+    kind = jwt_kind(token)
     issuer = issuers.of(token, named=named)
     yield _chosen(issuers, issuer, token, named)
     if issuer is None:
@@ -50,6 +52,10 @@ def token_steps(course: Course, raw: bytes, named: str | None) -> Iterator[Step]
     fault = None if key is None else refusal_of(partial(signed_claims, token, key))
     if key is not None:
         yield judged("signature", fault, "RS256")
+    if kind is not None and key is not None and fault is None:
+        judge = partial(principal_from_jwt, kind, signed_claims(token, key), issuer.tokens, now=course.now)
+        yield judged("claims", refusal_of(judge), f"those of a machine's token ({kind})")
+        return
     signed, claims = key is not None and fault is None, unverified_claims(token)
     yield from claim_steps(claims, issuer.tokens, course.now, signed=signed)
     if signed and (fault := refusal_of(partial(principal_from, claims, token))) is not None:
@@ -66,17 +72,21 @@ def principal_of(course: Course, raw: bytes, named: str | None) -> Principal | N
         key = issuer.keys.find(token.kid) if issuer is not None else None
         if issuer is None or key is None:
             return None
-        return principal_from(signed_claims(token, key), token)._replace(issuer=issuer.name)
+        claims, kind = signed_claims(token, key), jwt_kind(token)
+        if kind is not None:
+            return principal_from_jwt(kind, claims, issuer.tokens, now=course.now)._replace(issuer=issuer.name)
+        return principal_from(claims, token)._replace(issuer=issuer.name)
     except InvalidToken:
         return None
 
 
-def _no_jwt(course: Course, refused: InvalidToken) -> Iterator[Step]:
-    identified = course.witness.identified
-    if identified is None:
-        yield judged("token", refused, "not a token of Clerk's")
-    else:
-        yield good("token", f"no JWT: verified as {identified.principal.token_type} by asking Clerk")
+def _no_jwt(course: Course, raw: bytes, refused: InvalidToken) -> Step:
+    kind, known = opaque_kind(raw), course.witness.identified
+    if kind is None:
+        return judged("token", refused, "not a token of Clerk's")
+    if known is not None:
+        return good("token", f"an opaque one ({kind}): Clerk says that it is {known.principal.subject}'s")
+    return judged("token", course.error, f"an opaque one ({kind}), which Clerk alone can judge")
 
 
 def _header(token: SignedToken) -> str:

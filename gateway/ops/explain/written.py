@@ -34,7 +34,10 @@ def _line(step: Step) -> str:
 
 def _verdict(verdict: Verdict) -> Iterator[str]:
     if verdict.code is None:
-        yield f"=> {'' if verdict.status is None else f'{verdict.status}: '}{verdict.words}"
+        reason = f", reason {verdict.reason}" if verdict.reason else ""
+        yield f"=> {'' if verdict.status is None else f'{verdict.status}: '}{verdict.words}{reason}"
+        for name, value in verdict.fields:
+            yield f"   {name}: {masked_field(name, value)}"
         return
     reason = f", reason {verdict.reason}" if verdict.reason else ""
     yield f"=> {verdict.status} {verdict.code}{reason}"

@@ -10,13 +10,15 @@ import pytest
 
 from gateway.config.clerk import cookie_suffix
 from gateway.ops.explain import run
+from gateway.ops.explain.command import story_of
+from gateway.ops.explain.request import Asked
 from gateway.ops.explain.step import BAD, NOTE
 from gateway.ops.explain.story import Story
 from gateway.ops.explain.written import as_json, as_lines
 from tests.fakes.clerk import M2M, FakeClerk, FakeIssuer
 from tests.fakes.gateway import APP, CLERK, Running, gateway, settings
 from tests.fakes.upstream import Echo, ScriptedUpstream
-from tests.ops.explain.conftest import both
+from tests.ops.explain.conftest import HOST, both, config_of, explained
 
 OTHER = FakeClerk("https://clerk.other.example", kid="ins_other", key_name="other")
 SUFFIX = cookie_suffix("pk_live_Y2xlcmsuZXhhbXBsZS5jb20k")
@@ -345,3 +347,54 @@ async def test_the_clocks_difference_is_told(echo: Echo) -> None:
         [(NOTE, "ours is 3 s behind the issuer's; up to 5 s are let pass")],
         [],
     ]
+
+
+DOCUMENT = ("Accept: text/html", "Sec-Fetch-Dest: document")
+NOBODY = "http://127.0.0.1:9"  # the discard port: nobody listens there
+
+
+@pytest.mark.parametrize("uat", [None, 20], ids=["no-uat", "older-than-uat"])
+async def test_a_document_that_goes_through_the_handshake_is_told_where(echo: Echo, uat: int | None) -> None:
+    clerk = settings(1)["clerk"] | {"secret_key": SECRET_KEY, "handshake": True, "api_url": NOBODY}
+    async with ScriptedUpstream(echo) as upstream, gateway(upstream.port, clerk=clerk) as running:
+        line = cookies(token(), uat=uat)(running)
+        found = await both(running, "GET", "/x", headers=(*DOCUMENT, line))
+    verdict = found.story.verdict
+    assert (verdict.status, found.answer.status) == (307, 307)
+    assert verdict.fields == (("Location", found.answer.value("location")),)
+    text = "\n".join(as_lines(found.story))
+    assert "=> 307: sent elsewhere first" in text
+    assert line.split("=")[1].split(";")[0].split(".")[1] not in text
+
+
+async def test_clerk_is_asked_for_no_session(echo: Echo) -> None:
+    asked_for = Echo()
+    async with ScriptedUpstream(echo) as upstream, ScriptedUpstream(asked_for) as api:
+        clerk = settings(1)["clerk"] | {
+            "secret_key": SECRET_KEY, "handshake": True, "api_url": f"http://127.0.0.1:{api.port}",
+        }  # fmt: skip
+        async with gateway(upstream.port, clerk=clerk) as running:
+            line = cookies(aged(-120), uat=-200)(running) + f"; __refresh_{SUFFIX}=secret-refresh-token"
+            config, now = config_of(running), running.clock
+            refresh = await story_of(Asked("GET", "/x", headers=(HOST, *DOCUMENT, line)), config, now=now)
+            nonce = Asked("GET", "/x?__clerk_handshake_nonce=abcdef0123456789", headers=(HOST, *DOCUMENT))
+            returning = await story_of(nonce, config, now=now)
+    assert asked_for.requests == []
+    assert (refresh.verdict.status, refresh.verdict.reason) == (307, "session-token-expired-refresh-missing-api-client")
+    assert returning.verdict.status == 401
+    assert all(explained(told, "pages") for told in (refresh, returning))
+    assert "secret-refresh" not in "\n".join(as_lines(refresh))
+
+
+async def test_an_opaque_token_that_clerk_cannot_be_asked_about_is_no_bad_one(echo: Echo) -> None:
+    clerk = settings(1)["clerk"] | {"secret_key": SECRET_KEY, "api_url": NOBODY}
+    routes = [{"name": "rest", "path": "/*", "upstream": "api", "token": ["session", "api_key"]}]
+    async with ScriptedUpstream(echo) as upstream, gateway(upstream.port, clerk=clerk, routes=routes) as running:
+        found = await both(running, "GET", "/x", token="ak_0123456789abcdef0123456789abcdef")
+    verdict = found.story.verdict
+    assert (
+        (verdict.status, verdict.code) == (found.answer.status, found.answer.json["code"]) == (503, "clerk_unavailable")
+    )
+    assert verdict.remedy.startswith("Make clerk.api_url reachable")
+    (step,) = [step for step in found.story.steps if step.stage == "token"]
+    assert (step.outcome, step.text.startswith("an opaque one (api_key), which Clerk alone can judge")) == (BAD, True)
