@@ -25,6 +25,9 @@ the same way; its 101 comes back to `web/sockets`, which opens a `net/tunnel`. W
 answer still on its way, is in `web/streams`, which ends it with its session. Convex's clients are read in one:
 `net/convex`, `core/messages`, `core/convex`, `web/convex`.
 
+What Clerk's own clients ask for under `clerk.proxy_path` leaves that way behind its path, for Clerk's Frontend API:
+`web/frontend_api`, with what may go there in `core/frontend_api`.
+
 The way of a webhook:
 
     bytes -> Signed -> Event -> Arrival -> inbox row and directory row, in one transaction of many webhooks -> 200

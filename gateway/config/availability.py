@@ -34,9 +34,6 @@ def besides(*values: Any) -> Off:
 
 UNBUILT = (
     Unbuilt("workers", "more than one worker process is", besides(1)),
-    Unbuilt("clerk.frontend_api_url", "the Frontend API proxy is", besides("https://frontend-api.clerk.dev")),
-    Unbuilt("clerk.proxy_path", "the Frontend API proxy is", is_off),
-    Unbuilt("clerk.proxy_url", "the Frontend API proxy is", is_off),
     Unbuilt("clerk.satellite", "satellite domains are", is_off),
     Unbuilt("clerk.domain", "satellite domains are", is_off),
     Unbuilt("clerk.handshake", "Clerk's handshake is", is_off),

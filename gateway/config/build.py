@@ -10,6 +10,7 @@ from gateway.config.convex import review_convex
 from gateway.config.cors import build_cors
 from gateway.config.deliveries import build_subscriptions
 from gateway.config.findings import Path, Report
+from gateway.config.frontend_api import Place, review_proxies, with_frontend_apis
 from gateway.config.identity import build_identity
 from gateway.config.instances import instances_of
 from gateway.config.machines import with_machines
@@ -21,7 +22,7 @@ from gateway.config.schema import Settings
 from gateway.config.tls import build_listen_tls
 from gateway.config.upstreams import build_upstreams
 from gateway.config.urls import read_host, read_url
-from gateway.config.webhooks import URL, build_webhooks, read_store, review_store
+from gateway.config.webhooks import OTHERS, URL, build_webhooks, read_store, review_store
 from gateway.core.forwarding import Network
 from gateway.core.model import Limits
 
@@ -38,16 +39,19 @@ def build(settings: Settings, report: Report) -> Config:
     backends = build_backends(instances, report)
     issuers = build_issuers(instances, report, needed=needed, backends=backends)
     issuers = with_machines(issuers, instances, routes, report)
+    public_url = report.tried(("public_url",), read_url, settings.public_url) if settings.public_url else None
+    place = Place(public_url.text if public_url else None, settings.limits.body_bytes)
+    issuers = with_frontend_apis(issuers, instances, report, place=place)
     if not report.is_broken(("routes",)):
         review_routes(routes, report)
         review_convex(routes, _audience(issuers), report)
         told = [name for name, section in settings.upstreams.items() if section.webhooks is not None]
         review_upstreams(upstreams, routes, report, told=told)
-    public_url = report.tried(("public_url",), read_url, settings.public_url) if settings.public_url else None
     store = report.tried(URL, read_store, settings.store.url) if settings.store.url else None
     if store is not None:
         review_store(store, report)
     webhooks = build_webhooks(settings.webhooks, instances, report, store=store)
+    review_proxies(issuers, instances, report, routes=routes, own=(*OTHERS, *webhooks.paths))
     return Config(
         host=_host(settings.listen.host, report),
         port=settings.listen.port,

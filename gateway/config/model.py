@@ -11,6 +11,7 @@ from gateway.core.credentials import CredentialPolicy
 from gateway.core.delivery import Subscription
 from gateway.core.events import WebhookPolicy
 from gateway.core.forwarding import Network
+from gateway.core.frontend_api import FrontendApiPolicy, FrontendApiProxy
 from gateway.core.identity import IdentityPolicy
 from gateway.core.limits import RatePolicy
 from gateway.core.machine import MachinePolicy
@@ -33,6 +34,7 @@ class IssuerConfig:
     credentials: CredentialPolicy
     backend: BackendAddress | None = None  # None without a secret key: Clerk is asked for nothing but keys
     machines: MachinePolicy | None = None  # None where no route takes machine tokens of it
+    frontend_api: FrontendApiPolicy | None = None  # None: clients speak to Clerk themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,12 @@ class Config:
     def backend(self) -> BackendAddress | None:
         """The Backend API of the only instance; None without a secret key, and where there are several instances."""
         return next(iter(self.backends.values()), None) if len(self.issuers) <= 1 else None
+
+    @property
+    def frontend_api_proxies(self) -> tuple[FrontendApiProxy, ...]:
+        """The Frontend APIs that are had through the gateway."""
+        policies = [issuer.frontend_api for issuer in self.issuers if issuer.frontend_api is not None]
+        return tuple(policy.proxy for policy in policies if policy.proxy is not None)
 
     @property
     def needs_store(self) -> bool:

@@ -9,7 +9,7 @@ from aiohttp import web
 from gateway.config import Config, Finding
 from gateway.core.admin import AdminPolicy
 from gateway.core.delivery import Subscription, subscribers
-from gateway.core.events import WebhookPolicy
+from gateway.core.events import Sender, WebhookPolicy
 from gateway.core.model import Limits
 from gateway.core.reconcile import SyncPolicy
 from gateway.core.revocation import Revocation
@@ -170,10 +170,9 @@ class Gateway:
         """The policy in force."""
         return self._generation.config.webhooks
 
-    @property
-    def instances(self) -> frozenset[str]:
-        """The Clerk instances whose webhooks are taken; none: any."""
-        return self._generation.instances
+    def instances_of(self, sender: Sender) -> frozenset[str]:
+        """Give the ids of the Clerk instance whose webhooks a sender's are; none: any."""
+        return self._generation.instances_of(sender)
 
     @property
     def inbox(self) -> SqlStore:
@@ -314,7 +313,8 @@ class Gateway:
             self._acceptor.tls = tls
         self._records.follow()
         self._expect_webhooks()
-        upstreams = [*(route.upstream for route in config.routes), *(each.upstream for each in config.subscriptions)]
+        used = (balancer.upstream for balancer in new.deps.upstreams.values())
+        upstreams = [*used, *(each.upstream for each in config.subscriptions)]
         self._contexts.keep([config.tls, *(upstream.tls for upstream in upstreams)])
         logs = config.logs
         self.log.configure(form=logs.format, level=logs.level, access=logs.access)

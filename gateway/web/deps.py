@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 from gateway.core.cors import CorsPolicy
 from gateway.core.forwarding import Network
+from gateway.core.frontend_api import FrontendApiProxies
 from gateway.core.headers import FieldRules
 from gateway.core.identity import IdentityPolicy
 from gateway.core.model import Identified, Principal
@@ -127,6 +128,7 @@ class Deps:
     upstreams: Mapping[str, Balancer]  # by name
     rates: Rates | None  # None: nothing is limited
     own_paths: Container[str]
+    frontend_apis: FrontendApiProxies | None  # None: Clerk's Frontend API is not here
     trusted_proxies: tuple[Network, ...]
     log: Events
     now: Callable[[], float]  # Unix seconds

@@ -13,6 +13,8 @@ from weakref import WeakSet
 import aiohttp
 
 from gateway.config import Config, Finding, IssuerConfig
+from gateway.core.events import Sender
+from gateway.core.frontend_api import ClerkFields, FrontendApiProxies
 from gateway.core.headers import FieldRules
 from gateway.core.machine import MachinePolicy
 from gateway.core.routing import RouteTable
@@ -48,12 +50,13 @@ class Generation(NamedTuple):
     keys: tuple[KeySource, ...]
     deps: Deps
 
-    @property
-    def instances(self) -> frozenset[str]:
-        """The Clerk instances whose webhooks are taken. Clerk: a key's kid is the id of its instance."""
-        if self.config.webhooks.instances:
-            return self.config.webhooks.instances
-        return frozenset(kid for keys in self.keys for kid in keys.kids if kid.startswith("ins_"))
+    def instances_of(self, sender: Sender) -> frozenset[str]:
+        """Give the ids that this sender's events may have; none: any. Clerk: a key's kid is the id of its instance."""
+        if sender.instance is not None:
+            return frozenset({sender.instance})
+        named = zip(self.config.issuers, self.keys, strict=True)
+        keys = next((keys for issuer, keys in named if issuer.name == sender.issuer), None)
+        return frozenset(kid for kid in (keys.kids if keys else ()) if kid.startswith("ins_"))
 
     @property
     def has_keys(self) -> bool:
@@ -189,6 +192,7 @@ class Generations:
             for issuer, source in zip(config.issuers, keys, strict=True)
         ]
         self._verdicts.add(verified)
+        taken = (*config.routes, *(proxy.route for proxy in config.frontend_api_proxies))
         return Deps(
             routes=RouteTable(config.routes),
             # Always another object: by it a connection sees that what it remembers of its last request is void.
@@ -199,9 +203,10 @@ class Generations:
             verified=verified,
             revoked=self._revoked,
             people=people if config.needs_store else None,
-            upstreams=self._upstreams.adopt({route.upstream for route in config.routes}),
-            rates=rates_of(config.rates, config.routes, self._buckets),
+            upstreams=self._upstreams.adopt({route.upstream for route in taken}),
+            rates=rates_of(config.rates, taken, self._buckets),
             own_paths=PATHS.union(config.webhooks.paths),
+            frontend_apis=_frontend_apis(config),
             trusted_proxies=config.trusted_proxies,
             log=self._log,
             now=self._now,
@@ -218,6 +223,12 @@ def _judges_alike(old: Config, new: Config) -> bool:
     """Say whether a verdict on a token, and what upstreams are told of it, would be the same under both."""
     one, other = ([(each.name, each.token_policy, each.machines) for each in config.issuers] for config in (old, new))
     return one == other and old.identity == new.identity
+
+
+def _frontend_apis(config: Config) -> FrontendApiProxies | None:
+    identity = config.identity
+    fields = ClerkFields(identity.prefix, identity.reserved_names)
+    return FrontendApiProxies(config.frontend_api_proxies, fields) if config.frontend_api_proxies else None
 
 
 def _fixed(old: Config, new: Config) -> Iterator[Finding]:

@@ -1,5 +1,7 @@
 """Errors and answers to bytes. What every answer carries is added here, for forwarded, local and refused ones alike."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 import orjson
@@ -13,6 +15,7 @@ KEEP: Final = b"\r\nConnection: keep-alive"  # only an HTTP/1.0 client has to be
 FORWARDED: Final = b"HTTP/1.1 %d %b%b%b\r\nX-Request-Id: %b%b%b\r\n\r\n%b"
 EVENT_STREAM: Final = b"\r\ncontent-type: text/event-stream"
 CHUNKED: Final = b"\r\nTransfer-Encoding: chunked"
+NOTHING_MORE: Final[Mapping[str, object]] = MappingProxyType({})
 
 
 def forwarded(
@@ -46,9 +49,12 @@ def framing(answer: Answer, body_bytes: int, *, is_head: bool, http_10: bool) ->
     return None if http_10 else CHUNKED
 
 
-def refusal(error: GatewayError, *, request_id: bytes, cors: bytes, connection: bytes, is_head: bool = False) -> bytes:
-    """Give the gateway's own no, whole, as problem+json (RFC 9457)."""
-    body = problem(error, request_id)
+def refusal(
+    error: GatewayError, *, request_id: bytes, cors: bytes, connection: bytes, is_head: bool = False,
+    more: Mapping[str, object] = NOTHING_MORE,
+) -> bytes:  # fmt: skip
+    """Give the gateway's own no, whole, as problem+json (RFC 9457), with what `more` its receiver may know."""
+    body = problem(error, request_id, **more)
     lines = [
         b"HTTP/1.1 %d %b\r\nContent-Type: application/problem+json\r\nContent-Length: %d"
         % (error.status, error.title.encode(), len(body)),

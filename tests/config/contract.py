@@ -101,9 +101,6 @@ drain_delay_s: 0
 ASKING = (
     ("workers", "2"),
     ("workers", "auto"),
-    ("clerk.frontend_api_url", "https://fapi.example.com"),
-    ("clerk.proxy_path", "/__clerk"),
-    ("clerk.proxy_url", "https://app.example.com/__clerk"),
     ("clerk.satellite", "true"),
     ("clerk.domain", "example.org"),
     ("clerk.handshake", "true"),

@@ -106,9 +106,9 @@ def test_a_section_half_from_the_environment_is_refused():
 
 
 def test_what_is_not_built_is_refused_in_each_of_several_issuers():
-    issuers = "[{name: a, issuer: a.example}, {name: b, issuer: b.example, proxy_path: /__clerk}]"
+    issuers = "[{name: a, issuer: a.example}, {name: b, issuer: b.example, domain: b.example}]"
     assert [finding.key for finding in findings(written(clerk="{}", issuers=issuers)) if finding.level == "error"] == [
-        "issuers[1].proxy_path"
+        "issuers[1].domain"
     ]
 
 
