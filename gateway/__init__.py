@@ -3,7 +3,7 @@
 The house, from the top; imports point down only:
 
     cli         the commands
-    ops         what commands do beside serving: check, reload, migrate, dev
+    ops         what commands do beside serving: check, reload, migrate, keys, dev
     web         client connections, the order of stages, answers, own addresses, the composition root (`web/app`)
     net         key sets, and the upstream side: connections, pools, one exchange; tunnels of upgraded connections
     store       webhooks and the users, organisations and memberships they speak of, in SQLite or PostgreSQL
@@ -45,6 +45,10 @@ user asks the store there too; what other processes wrote comes by `web/feed`. A
 
 What webhooks did not tell comes from Clerk's lists: `net/sync` reads them by `net/clerk_api`, `core/reconcile`
 compares, `store/syncing` keeps. `ops/sync` starts it, or `web/reconciling` every so many hours.
+
+What upstreams can verify for themselves is signed by `web/assertions`, once for a token and an upstream. What it says
+is `core/assertion`'s business, which key signs `core/rotation`'s; the keys are files (`store/signing_keys`) that every
+process looks after (`store/keyring`).
 
 What ends before its token does (`core/revocation`) is stored with the webhook that says so, and kept in mind by
 `web/revocations`: asked where a token is verified and where a stream opens, so that nothing is added to a request.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from ipaddress import ip_network
 
 from gateway.config.admin import build_admin
+from gateway.config.assertion import build_assertion
 from gateway.config.backend import build_backends, build_sync
 from gateway.config.clerk import build_issuers
 from gateway.config.convex import review_convex
@@ -63,6 +64,12 @@ def build(settings: Settings, report: Report) -> Config:
         routes=routes,
         cors=cors,
         identity=build_identity(settings.identity, report, has_store=store is not None, identifies=needed),
+        assertion=build_assertion(
+            settings.identity,
+            report,
+            public_url=public_url.text if public_url else None,
+            is_told=any(route.auth != "public" and route.upstream.identity for route in routes),
+        ),
         rates=build_rates(settings.rate_limits, ("rate_limits",), report),
         limits=Limits(**settings.limits.model_dump()),
         store=store,

@@ -6,6 +6,7 @@ from typing import Literal
 
 from gateway.config.findings import Finding
 from gateway.core.admin import AdminPolicy
+from gateway.core.assertion import AssertionPolicy
 from gateway.core.cors import CorsPolicy
 from gateway.core.credentials import CredentialPolicy
 from gateway.core.delivery import Subscription
@@ -60,6 +61,7 @@ class Config:
     routes: tuple[Route, ...]
     cors: CorsPolicy | None
     identity: IdentityPolicy
+    assertion: AssertionPolicy | None  # None: nothing is signed
     rates: RatePolicy
     limits: Limits
     store: StoreAddress | None  # opened only where webhooks need it

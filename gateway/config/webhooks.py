@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from gateway.config.findings import Path, Report
 from gateway.config.instances import Instance
 from gateway.config.schema import Webhooks
+from gateway.core.assertion import PATH as ASSERTION_KEYS
 from gateway.core.events import NAME, Sender, WebhookPolicy
 from gateway.core.model import StoreAddress
 
@@ -18,7 +19,7 @@ PATH: Path = (*AT, "path")
 ALIASES: Path = (*AT, "aliases")
 RETENTION: Path = (*AT, "retention_days")
 URL: Path = ("store", "url")
-OTHERS = ("/healthz", "/readyz")  # the gateway's own addresses beside these
+OTHERS = ("/healthz", "/readyz", ASSERTION_KEYS)  # the gateway's own addresses beside these
 # Nothing that is spelt in more than one way: it is compared, not matched.
 PLAIN = re.compile(r"(?:/[A-Za-z0-9._~-]+)+/?")
 SHORT = 16  # bytes; Clerk's have 24
@@ -34,7 +35,7 @@ def build_webhooks(
     """Make the policy of the webhook endpoint; one without paths where it is off."""
     policy = WebhookPolicy(
         paths=tuple(dict.fromkeys(_paths(section, report))),
-        senders=tuple(_sender(each, report) for each in instances),
+        senders=tuple(sender for each in instances if (sender := _sender(each, report)).secrets),
         max_body_bytes=section.max_body_bytes,
         private_metadata=section.private_metadata,
         retention_days=section.retention_days,

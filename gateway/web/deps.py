@@ -13,6 +13,7 @@ from gateway.core.model import Identified, Principal
 from gateway.core.revocation import fits
 from gateway.core.routing import RouteTable
 from gateway.net.upstreams import Balancer
+from gateway.web.assertions import Signer
 from gateway.web.issuers import Issuers
 from gateway.web.people import People
 from gateway.web.rates import Rates
@@ -122,6 +123,7 @@ class Deps:
     cors: CorsPolicy | None  # for answers without a route
     issuers: Issuers | None  # None: every route is public
     identity: IdentityPolicy
+    assertions: Signer | None  # None: nothing is signed
     verified: VerifiedTokens
     revoked: Revoked
     people: People | None  # None: there is no directory

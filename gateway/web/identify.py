@@ -11,6 +11,7 @@ from gateway.core.credentials import Credential, SignedOut, check_cookie_origin,
 from gateway.core.headers import refuse_repeated
 from gateway.core.identity import identity_block, identity_fields, unusable_headers
 from gateway.core.machine import (
+    LIFE_S,
     check_audience,
     check_carried,
     check_class,
@@ -21,7 +22,7 @@ from gateway.core.machine import (
     remembered_until,
     taken_by,
 )
-from gateway.core.model import Header, Identified, Inbound, Principal
+from gateway.core.model import NOTHING_ASSERTED, Header, Identified, Inbound, Principal
 from gateway.core.policy import admit
 from gateway.core.revocation import REASON, is_barred
 from gateway.core.routing import Route
@@ -176,31 +177,33 @@ async def _vouched(
     """Have Clerk say whose an opaque machine token is."""
     generation = issuers.keys.generation
     issuer = issuers.opaque(named)
-    if issuer is None or issuer.machines is None:  # which no configuration comes to
+    if issuer is None or issuer.machines is None:  # only where a reload has changed what the route of a stream asks for
         raise InvalidToken("token-invalid-issuer")
     principal = await issuer.machines.verify(kind, raw, token_key)
     check_audience(principal, issuer.tokens)
-    good_until = remembered_until(principal)
-    return await _known(deps, issuer, principal, token_key, good_until=good_until, generation=generation)
+    return await _known(
+        deps, issuer, principal, token_key, good_until=remembered_until(principal), generation=generation,
+        miss_life_s=LIFE_S,  # what is learnt of its user has it asked about sooner
+    )  # fmt: skip
 
 
 async def _known(
-    deps: Deps, issuer: Issuer, principal: Principal, token_key: bytes, *, good_until: float, generation: int
-) -> Identified:
+    deps: Deps, issuer: Issuer, principal: Principal, token_key: bytes, *, good_until: float, generation: int,
+    miss_life_s: float = MISS_LIFE_S,
+) -> Identified:  # fmt: skip
     """Meet whom a verified token names, and remember the verdict."""
     principal = principal._replace(issuer=issuer.name)
     _check_revoked(deps, principal)  # who is not let in is not written down either
     is_known = deps.people is None or await deps.people.meet(principal)
     # From here on nothing waits: what is learnt of the user makes verdicts forgotten, this one too once it is there.
     _check_revoked(deps, principal)
-    identified = _identified(deps, principal, is_known=is_known)
+    identified = _identified(deps, principal, is_known=is_known, skew_s=issuer.tokens.leeway_s)
     # Keys that changed while this one waited verify the next request again.
     assert deps.issuers is not None
     if generation == deps.issuers.keys.generation:
         now = deps.now()
-        # An opaque token is not worth asking Clerk again so soon: what is learnt of its user has it asked about anyway.
-        if not is_known and not principal.is_machine:
-            good_until = min(good_until, now + MISS_LIFE_S)
+        if not is_known:
+            good_until = min(good_until, now + miss_life_s)
         deps.verified.put(token_key, identified, good_until=good_until, now=now)
     return identified
 
@@ -212,10 +215,11 @@ def _check_revoked(deps: Deps, principal: Principal) -> None:
         raise InvalidToken(REASON)
 
 
-def _identified(deps: Deps, principal: Principal, *, is_known: bool) -> Identified:
+def _identified(deps: Deps, principal: Principal, *, is_known: bool, skew_s: float) -> Identified:
     """Make ready what is said of a principal: to the upstream, and in the access line."""
     user = deps.people.get(principal.user_id) if deps.people is not None and deps.identity.enrich else None
     for name in unusable_headers(principal.claims, deps.identity, user):
         deps.log.event("identity_header_dropped", level="warning", header=name, why="its claim is an object")
     fields = identity_block(identity_fields(principal, deps.identity, user))
-    return Identified(principal, fields, who_line(principal, missed=not is_known))
+    asserted = NOTHING_ASSERTED if deps.assertions is None else {}
+    return Identified(principal, fields, who_line(principal, missed=not is_known), skew_s, asserted)

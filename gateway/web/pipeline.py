@@ -70,7 +70,8 @@ async def handle(deps: Deps, client: Visitor, inbound: Inbound) -> None:
     else:
         identified = await _identify_and_count(deps, deps.rates, client, inbound, route)  # 429 too
     authorise(identified.principal if identified else None, route.require)  # 403
-    outbound = build_outbound(inbound, route, identified, ids)
+    assertion = b"" if deps.assertions is None else deps.assertions.line(identified, route.upstream)
+    outbound = build_outbound(inbound, route, identified, ids, assertion=assertion)
     return await forward(deps.upstreams[route.upstream.name], client, outbound)  # 413, 502, 504
 
 

@@ -13,7 +13,7 @@ SIGNED = CLERK % SECRET
 def test_defaults_are_the_contracts():
     config = loaded(written())
     assert config.store == StoreAddress("sqlite:///gateway.db")
-    assert config.webhooks == WebhookPolicy(paths=("/webhooks/clerk", "/clerk-webhook"), senders=(Sender("clerk"),))
+    assert config.webhooks == WebhookPolicy(paths=("/webhooks/clerk", "/clerk-webhook"))
     assert not config.webhooks.needs_store
 
 

@@ -248,7 +248,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqlStore]:
 
 def known_by(store: Directory, source: Source | None = None, changed: list[str] | None = None) -> People:
     told_to = (changed if changed is not None else []).append
-    return People(store, now=lambda: 1000.0, changed=told_to, source=lambda: source)
+    return People(store, now=lambda: 1000.0, changed=told_to, source=lambda _issuer: source)
 
 
 # --- what is kept in memory ------------------------------------------------------------------------------------------
