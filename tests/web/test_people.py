@@ -304,7 +304,7 @@ async def test_a_machine_token_finds_its_user_but_writes_nobody_down(store: SqlS
     await store.merge([row("user_1", username="ada")], now=0)
     assert await known.meet(key)
     assert (found := known.get("user_1")) is not None
-    assert (found.nickname, found.name, found.email) == ("ada", None, row("user_1").email)
+    assert (found.nickname, found.name, found.email) == ("ada", "Ada Lovelace", "user_1@example.com")
     assert await known.meet(alice("user_2"))  # which a session does
 
 
