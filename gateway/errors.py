@@ -7,8 +7,8 @@
     ├── Forbidden 403             ├── RateLimited 429           ├── NoHealthyEndpoint 503
     ├── NoRoute, NotFound 404     ├── HeadersTooLarge 431       ├── StoreDown 503
     └── MethodNotAllowed 405      ├── InternalError 500         │   └── StoreSlow
-                                  ├── UpstreamTimeout 504       ├── WebhooksNotConfigured 503
-                                  └── ClerkApiDown 503          ├── Overloaded 503
+    ├── Redirect 307              ├── UpstreamTimeout 504       ├── WebhooksNotConfigured 503
+    │   └── SignInRedirect 302    └── ClerkApiDown 503          ├── Overloaded 503
                                       ├── ClerkApiRefused       └── Draining 503
                                       └── ClerkApiBusy
 
@@ -50,9 +50,37 @@ class MissingCredential(GatewayError):
 
 
 class InvalidToken(GatewayError):
-    """A credential was sent and is not good; `reason` is one of Clerk's words (CONTRACT §8)."""
+    """A credential was sent and is not good; `reason` is one of Clerk's words (CONTRACT §8).
+
+    `carrier` says where it stood: "header" | "cookie".
+    """
 
     status, code, title = 401, "invalid_token", "Unauthorized"
+
+    def __init__(self, reason: str | None = None, *, detail: str | None = None, carrier: str = "header") -> None:
+        super().__init__(reason, detail=detail)
+        self.carrier = carrier
+
+
+class Redirect(GatewayError):
+    """A document is to be asked for elsewhere: at Clerk's handshake, or under its own address without its traces.
+
+    `auth_status` and `message` are what Clerk's debugging fields say; `fields` are ready lines for the answer's head.
+    """
+
+    status, code, title = 307, "", "Temporary Redirect"
+
+    def __init__(
+        self, location: str, reason: str | None = None, *, auth_status: str = "", message: str = "", fields: bytes = b""
+    ) -> None:
+        super().__init__(reason)
+        self.location, self.auth_status, self.message, self.fields = location, auth_status, message, fields
+
+
+class SignInRedirect(Redirect):
+    """A document's client is to sign in first."""
+
+    status, title = 302, "Found"
 
 
 class Forbidden(GatewayError):

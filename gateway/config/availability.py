@@ -34,10 +34,6 @@ def besides(*values: Any) -> Off:
 
 UNBUILT = (
     Unbuilt("workers", "more than one worker process is", besides(1)),
-    Unbuilt("clerk.satellite", "satellite domains are", is_off),
-    Unbuilt("clerk.domain", "satellite domains are", is_off),
-    Unbuilt("clerk.handshake", "Clerk's handshake is", is_off),
-    Unbuilt("clerk.sign_in_url", "sending documents to the sign-in page is", is_off),
     Unbuilt("cache.url", "a shared cache is", besides("memory://")),
     Unbuilt("metrics.enabled", "metrics are", is_off),
     Unbuilt("tracing.endpoint", "tracing is", is_off),

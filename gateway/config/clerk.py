@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from gateway.config.findings import Path, Report
 from gateway.config.instances import CLERK, ISSUERS, Instance
 from gateway.config.model import IssuerConfig
+from gateway.config.pages import Around, build_pages, satellite_issuer
 from gateway.config.urls import Url, read_keys_url, read_outbound
 from gateway.core.cors import read_origins
 from gateway.core.credentials import CredentialPolicy
@@ -21,10 +22,18 @@ EXAMPLES = {
 
 
 def build_issuers(
-    instances: Sequence[Instance], report: Report, *, needed: bool, backends: Mapping[str, BackendAddress]
+    instances: Sequence[Instance],
+    report: Report,
+    *,
+    needed: bool,
+    backends: Mapping[str, BackendAddress],
+    public_url: str | None = None,
 ) -> tuple[IssuerConfig, ...]:
     """Make what verifies tokens: none without a Clerk instance, which is an error where some route needs one."""
-    made = [_build(each, report, needed=needed, backend=backends.get(each.name)) for each in instances]
+    made = [
+        _build(each, report, needed=needed, backend=backends.get(each.name), public_url=public_url)
+        for each in instances
+    ]
     issuers = tuple(issuer for issuer in made if issuer is not None)
     seen: dict[str, IssuerConfig] = {}
     for issuer in issuers:
@@ -38,12 +47,14 @@ def _path_of(issuer: IssuerConfig, instances: Sequence[Instance]) -> Path:
     return next(each.at for each in instances if each.name == issuer.name)
 
 
-def _build(instance: Instance, report: Report, *, needed: bool, backend: BackendAddress | None) -> IssuerConfig | None:
+def _build(
+    instance: Instance, report: Report, *, needed: bool, backend: BackendAddress | None, public_url: str | None
+) -> IssuerConfig | None:
     name, at, clerk = instance
     key_path, issuer_path = (*at, "publishable_key"), (*at, "issuer")
     derived = report.tried(key_path, frontend_api, clerk.publishable_key) if clerk.publishable_key else None
     written = report.tried(issuer_path, _read_issuer, clerk.issuer) if clerk.issuer else None
-    if derived and written and derived != written:
+    if derived and written and not _is_same(derived, written):
         remedy = "Leave it out, or take the publishable key of the same instance"
         report.error(issuer_path, f"is not the publishable key's issuer, {derived.text}", remedy)
     issuer = written or derived
@@ -54,6 +65,9 @@ def _build(instance: Instance, report: Report, *, needed: bool, backend: Backend
     keys_path: Path = (*at, "jwt_key")
     keys = report.tried(keys_path, key_set_from_pem, clerk.jwt_key) if clerk.jwt_key else None
     _review(instance, issuer, report, needed=needed)
+    development = _is_development(clerk.publishable_key, issuer)
+    here = satellite_issuer(instance, report, development=development) or issuer.text
+    around = Around(here, development, backend, public_url)
     return IssuerConfig(
         name=name,
         key=instance.key,
@@ -61,20 +75,26 @@ def _build(instance: Instance, report: Report, *, needed: bool, backend: Backend
         jwks_url=None if keys else _jwks_url(instance, issuer, report),
         static_keys=keys,
         token_policy=TokenPolicy(
-            issuers=frozenset({issuer.text}),
+            issuers=frozenset({issuer.text, here}),
             authorized_parties=frozenset(clerk.authorized_parties),
             azp_missing_ok=clerk.azp_missing == "accept",
             audience=frozenset(clerk.audience),
             leeway_s=clerk.clock_skew_s,
         ),
         credentials=CredentialPolicy(
-            issuer=issuer.text,
+            issuer=here,
             name=name,
             cookie_suffix=cookie_suffix(clerk.publishable_key or _usual_key(issuer)),
-            development=_is_development(clerk.publishable_key, issuer),
+            development=development,
         ),
         backend=backend,
+        pages=build_pages(instance, around, report),
     )
+
+
+def _is_same(derived: Url, written: Url) -> bool:
+    # A publishable key has no scheme; plain http can have been written for loopback only, as `gateway dev` does.
+    return derived == written or (written.scheme == "http" and derived.authority == written.authority)
 
 
 def frontend_api(publishable_key: str) -> Url:

@@ -28,7 +28,9 @@ __all__ = [
 # Padding is not base64url as RFC 7515 §2 has it, but Clerk decodes it, so it is still a token.
 _JWT = re.compile(rb"[\w-]+={0,2}\.[\w-]+={0,2}\.[\w-]*={0,2}")
 _MACHINE_PREFIXES = (b"ak_", b"mt_", b"m2m_", b"oat_")
-_READ_COOKIE = re.compile(rb"(?:^|;)[ \t]*(__(?:session|client_uat|refresh|clerk_db_jwt)[^=; \t]*)[ \t]*=([^;]*)")
+_READ_COOKIE = re.compile(
+    rb"(?:^|;)[ \t]*(__(?:session|client_uat|refresh|clerk_(?:db_jwt|handshake|redirect_count))[^=; \t]*)[ \t]*=([^;]*)"
+)
 _CLERK_COOKIE = re.compile(rb"(?:^|;)\s*__(?:session|client|refresh|clerk_)[^;]*", re.IGNORECASE)
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _DEFAULT_PORT = {b"https": b":443", b"http": b":80"}
@@ -57,9 +59,9 @@ def find_credential(inbound: Inbound, policies: Sequence[CredentialPolicy], *, n
         if token is not None:
             header.credential = Credential(token, "header")
             return header.credential
-    cookie = header.seen.get("cookie")
-    if cookie is None or (b"__session" not in cookie and b"__client_uat" not in cookie):
-        return _NOTHING
+    cookie = header.seen.get("cookie", b"")
+    if b"__session" not in cookie and b"__client_uat" not in cookie and not any(each.development for each in policies):
+        return _NOTHING  # of a development instance even these say something: whether its browser is known
     return _of_cookies(read_cookies(cookie), policies, method=inbound.method, now=now)
 
 

@@ -80,7 +80,10 @@ class ClientFields(NamedTuple):
 class FieldRules:
     """Judges client fields by name; one for a configuration, since the identity names are configured."""
 
-    def __init__(self, identity_prefix: str, identity_names: Iterable[str] = ()) -> None:
+    def __init__(
+        self, identity_prefix: str, identity_names: Iterable[str] = (), *, also_watched: Iterable[str] = ()
+    ) -> None:
+        self._watched = WATCHED | dict.fromkeys(also_watched, True)
         self._prefixes = tuple(folded(prefix) for prefix in (identity_prefix, *RESERVED_PREFIXES))
         names = (*HOP_BY_HOP, *RESERVED_NAMES, *identity_names)
         self._reserved = frozenset(folded(name) for name in names)
@@ -96,10 +99,10 @@ class FieldRules:
         exact, fold = name.lower(), folded(name)
         reserved = fold in self._reserved or fold.startswith(self._prefixes)
         prefix = b"" if reserved else b"\r\n%b: " % spelling
-        if exact in WATCHED:
-            return (prefix if WATCHED[exact] else b""), exact
+        if exact in self._watched:
+            return (prefix if self._watched[exact] else b""), exact
         # `Content_Length` and its like are nobody's honest header and some server's real one.
-        return DROPPED if fold in WATCHED else (prefix, "")
+        return DROPPED if fold in self._watched else (prefix, "")
 
     def _verdict(self, name: bytes) -> Verdict:
         verdict = self._judge(name)

@@ -50,6 +50,7 @@ class SignedOut(NamedTuple):
 
     reason: str  # Clerk's word
     sent: bool  # cookies came that do not amount to signed in; else nothing came at all
+    issuer: str = ""  # the name of the instance that these cookies were read for
 
 
 class Header:

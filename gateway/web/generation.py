@@ -16,11 +16,14 @@ from gateway.config import Config, Finding, IssuerConfig
 from gateway.core.assertion import PATH as ASSERTION_KEYS
 from gateway.core.events import Sender
 from gateway.core.frontend_api import ClerkFields, FrontendApiProxies
+from gateway.core.handshake import DOCUMENT_FIELDS
 from gateway.core.headers import FieldRules
 from gateway.core.machine import MachinePolicy
+from gateway.core.model import BackendAddress
 from gateway.core.routing import RouteTable
 from gateway.errors import ConfigError
 from gateway.net.clerk_client import open_session
+from gateway.net.handshakes import Handshakes
 from gateway.net.jwks import KeySource, RemoteKeys, StaticKeys
 from gateway.net.machine_tokens import MachineTokens
 from gateway.net.upstreams import Upstreams
@@ -28,7 +31,8 @@ from gateway.store.signing_keys import KeysUnusable
 from gateway.telemetry import Log
 from gateway.web.assertions import Assertions, Signer
 from gateway.web.deps import Deps, Revoked, VerifiedTokens
-from gateway.web.issuers import Issuer, Issuers
+from gateway.web.documents import identify_get
+from gateway.web.issuers import Issuer, Issuers, Pages
 from gateway.web.local import PATHS
 from gateway.web.people import People
 from gateway.web.rates import Buckets, rates_of
@@ -87,6 +91,7 @@ class Generations:
         self._running: set[RemoteKeys] = set()  # keys that are being refreshed
         self._machines: dict[tuple[str, MachinePolicy], MachineTokens] = {}
         self._clerk: aiohttp.ClientSession | None = None  # which machine tokens are asked about with
+        self._handshakes: dict[BackendAddress, Handshakes] = {}
         self._verdicts: WeakSet[VerifiedTokens] = WeakSet()  # those of requests that began before a reload too
 
     async def first(self, config: Config, people: People | None) -> Generation:
@@ -148,6 +153,8 @@ class Generations:
             await self._clerk.close()
         for keys in tuple(self._running):
             await self._end(keys)
+        for handshakes in self._handshakes.values():
+            await handshakes.close()
         if self._session is not None:
             await self._session.close()
 
@@ -175,12 +182,8 @@ class Generations:
         if issuer.static_keys is not None:
             return StaticKeys(issuer.static_keys)
         assert issuer.jwks_url is not None
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                trust_env=False, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
-            )
         keys = RemoteKeys(
-            issuer.jwks_url, self._session, now=self._monotonic, rng=random.SystemRandom().random,
+            issuer.jwks_url, self._opened(), now=self._monotonic, rng=random.SystemRandom().random,
             on_event=self._log.event,
         )  # fmt: skip
         self._running.add(keys)  # before anything is waited for: `close` finds it
@@ -201,6 +204,21 @@ class Generations:
             )
         return made
 
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = open_session()
+        return self._session
+
+    def _pages(self, issuer: IssuerConfig) -> Pages | None:
+        if issuer.pages is None or not issuer.pages.handshake or issuer.backend is None:
+            return None if issuer.pages is None else Pages(issuer.pages)
+        clerk = self._handshakes.get(issuer.backend)
+        if clerk is None:
+            clerk = self._handshakes[issuer.backend] = Handshakes(
+                issuer.backend, self._opened(), on_event=self._log.event, now=self._monotonic
+            )
+        return Pages(issuer.pages, clerk)
+
     def forget(self, *, user: str | None = None, session: str | None = None, org: str | None = None) -> None:
         """Have the verdicts on whoever fits reached anew, under every configuration that requests still go by."""
         for verified in self._verdicts:
@@ -211,7 +229,14 @@ class Generations:
         signer: Signer | None,
     ) -> Deps:  # fmt: skip
         issuers = [
-            Issuer(issuer.name, source, issuer.token_policy, issuer.credentials, self._machine_tokens(issuer))
+            Issuer(
+                issuer.name,
+                source,
+                issuer.token_policy,
+                issuer.credentials,
+                self._machine_tokens(issuer),
+                self._pages(issuer),
+            )
             for issuer, source in zip(config.issuers, keys, strict=True)
         ]
         self._verdicts.add(verified)
@@ -219,9 +244,13 @@ class Generations:
         return Deps(
             routes=RouteTable(config.routes),
             # Always another object: by it a connection sees that what it remembers of its last request is void.
-            fields=FieldRules(config.identity.prefix, config.identity.reserved_names),
+            fields=FieldRules(
+                config.identity.prefix,
+                config.identity.reserved_names,
+                also_watched=DOCUMENT_FIELDS if any(issuer.pages is not None for issuer in config.issuers) else (),
+            ),
             cors=config.cors,
-            issuers=Issuers(issuers) if issuers else None,
+            issuers=Issuers(issuers, pages=identify_get) if issuers else None,
             identity=config.identity,
             assertions=signer,
             verified=verified,

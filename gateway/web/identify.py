@@ -5,6 +5,7 @@ machine token makes a request wait.
 """
 
 from hashlib import sha256
+from typing import Protocol
 
 from gateway.core.claims import principal_from
 from gateway.core.credentials import Credential, SignedOut, check_cookie_origin, find_credential
@@ -41,11 +42,21 @@ FINAL = frozenset({
 MISS_LIFE_S = 5.0  # of a verdict on a user whom the directory could not name: then it is asked again
 
 
-async def identify(deps: Deps, inbound: Inbound, route: Route) -> Identified | None:
+class Answering(Protocol):
+    """What a client's answer has because of how it was found out who is calling."""
+
+    added: bytes  # fields it carries beside its own
+    changed: Inbound | None  # what goes on instead of the request as received
+
+
+async def identify(deps: Deps, inbound: Inbound, route: Route, client: Answering | None = None) -> Identified | None:
     """Say who is calling; None for an anonymous client on a route that allows it.
+
+    With a `client` that is known, a GET may be signed in by asking Clerk, or be sent to where it is signed in.
 
     Raises:
         MissingCredential, InvalidToken: 401, in Clerk's words.
+        Redirect: a document that has to be asked for elsewhere first.
         Forbidden: a cookie that another site's page may have sent (reason `origin`).
         KeysUnavailable, ClerkApiDown, Overloaded: nothing can be said about the token.
     """
@@ -56,12 +67,14 @@ async def identify(deps: Deps, inbound: Inbound, route: Route) -> Identified | N
     issuers = deps.issuers
     if issuers is None:
         raise InternalError(detail="a route needs a token, but no issuer is configured")
+    if issuers.pages is not None and inbound.method == "GET" and client is not None and not inbound.upgrade:
+        return await issuers.pages(deps, inbound, route, client)
     now = deps.now()
     found = find_credential(inbound, issuers.credentials, now=now)
     if isinstance(found, SignedOut):
         if route.auth == "optional":
             return None
-        raise InvalidToken(found.reason) if found.sent else MissingCredential(found.reason)
+        raise InvalidToken(found.reason, carrier="cookie") if found.sent else MissingCredential(found.reason)
     try:
         key = _token_key(header, found)
         identified = deps.verified.get(key, issuers.keys.generation, now)
@@ -81,14 +94,27 @@ async def identify(deps: Deps, inbound: Inbound, route: Route) -> Identified | N
             raise
         if route.auth == "optional":
             return None  # cookies that do not amount to signed-in are nobody's (CONTRACT §4)
-        raise InvalidToken(cookie_reason(refused.reason or "", found)) from refused
+        raise InvalidToken(cookie_reason(refused.reason or "", found), carrier="cookie") from refused
     _check_origin(inbound, route, issuers.named(identified.principal.issuer))
     return identified
 
 
 async def identify_token(deps: Deps, raw: bytes, route: Route, *, in_authorization: bool = False) -> Identified:
     """Say who is calling by a token alone, as a header of that route would. Raises as `identify`."""
-    issuers, named = deps.issuers, route.admission.issuer
+    named = route.admission.issuer
+    identified = await judge_token(deps, raw, route, named=named, in_authorization=in_authorization)
+    admit(identified.principal, route.admission)
+    return identified
+
+
+async def judge_token(
+    deps: Deps, raw: bytes, route: Route, *, named: str | None, in_authorization: bool = False
+) -> Identified:
+    """Say whose a token of a type that the route takes is, of the instance `named` or of any, before it is admitted.
+
+    Raises as `identify`.
+    """
+    issuers = deps.issuers
     if issuers is None:
         raise InvalidToken("token-invalid-issuer")
     now, key = deps.now(), sha256(raw).digest()
@@ -96,7 +122,6 @@ async def identify_token(deps: Deps, raw: bytes, route: Route, *, in_authorizati
     if identified is None:
         taken = taken_by(route.admission, in_authorization=in_authorization)
         identified = await _judged(deps, issuers, raw, key, now=now, named=named, taken=taken)
-    admit(identified.principal, route.admission)
     if not in_authorization:
         check_carried(identified.principal)
     return identified

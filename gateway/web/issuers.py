@@ -4,14 +4,26 @@ Choosing is not believing: whatever a token says of itself, the instance that is
 and by its own policy.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.core.credentials import CredentialPolicy
-from gateway.core.model import Principal
+from gateway.core.handshake import PagesPolicy
+from gateway.core.model import Identified, Principal
 from gateway.core.verify import SignedToken, TokenPolicy, claimed_issuer
+from gateway.net.handshakes import Handshakes
 from gateway.net.jwks import KeySource
+
+Identify = Callable[..., Awaitable[Identified | None]]  # `documents.identify_get`
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """How an instance's documents are signed in, and who asks Clerk for that."""
+
+    policy: PagesPolicy
+    clerk: Handshakes | None = None  # None: nobody
 
 
 class Machines(Protocol):
@@ -30,6 +42,7 @@ class Issuer:
     tokens: TokenPolicy
     credentials: CredentialPolicy
     machines: Machines | None = None  # None where no route takes opaque machine tokens of it
+    pages: Pages | None = None  # None: documents are as any other request
 
 
 class Keyed(Protocol):
@@ -53,11 +66,15 @@ class _Together:
 
 
 class Issuers:
-    """All that are configured, one at least, by their order there."""
+    """All that are configured, one at least, by their order there.
 
-    __slots__ = ("_all", "_by_name", "credentials", "keys")
+    `pages` identifies those who ask by GET, where any of the instances has pages.
+    """
 
-    def __init__(self, issuers: Sequence[Issuer]) -> None:
+    __slots__ = ("_all", "_by_name", "credentials", "keys", "pages")
+
+    def __init__(self, issuers: Sequence[Issuer], *, pages: Identify | None = None) -> None:
+        self.pages = pages if any(issuer.pages is not None for issuer in issuers) else None
         self._all = tuple(issuers)
         self._by_name = {issuer.name: issuer for issuer in issuers}
         self.credentials = tuple(issuer.credentials for issuer in issuers)

@@ -15,11 +15,11 @@ from gateway.errors import GatewayError, Overloaded
 from gateway.net.exchange import Client, forward
 from gateway.web.deps import Deps
 from gateway.web.frontend_api import pass_on
-from gateway.web.identify import identify
+from gateway.web.identify import Answering, identify
 from gateway.web.rates import Rates
 
 
-class Visitor(Client, Protocol):
+class Visitor(Client, Answering, Protocol):
     """The client as the stages see it: what they find out is kept for the answer and the access line."""
 
     spare: bool  # there is no place for it
@@ -66,12 +66,12 @@ async def handle(deps: Deps, client: Visitor, inbound: Inbound) -> None:
     if route.upstream.convex:
         check_request(inbound, route.upstream)  # 403: admin keys stay out, on public routes too
     if deps.rates is None:
-        identified = client.identified = await identify(deps, inbound, route)  # 401, 503
+        identified = client.identified = await identify(deps, inbound, route, client)  # 401, 503; 302, 307
     else:
         identified = await _identify_and_count(deps, deps.rates, client, inbound, route)  # 429 too
     authorise(identified.principal if identified else None, route.require)  # 403
     assertion = b"" if deps.assertions is None else deps.assertions.line(identified, route.upstream)
-    outbound = build_outbound(inbound, route, identified, ids, assertion=assertion)
+    outbound = build_outbound(client.changed or inbound, route, identified, ids, assertion=assertion)
     return await forward(deps.upstreams[route.upstream.name], client, outbound)  # 413, 502, 504
 
 
@@ -95,7 +95,7 @@ async def _identify_and_count(
     header = inbound.header
     rates.spend_address(header, route)  # 429
     try:
-        identified = client.identified = await identify(deps, inbound, route)  # 401, 503
+        identified = client.identified = await identify(deps, inbound, route, client)  # 401, 503; 302, 307
     except GatewayError as refused:
         if refused.status < 500:  # keys that cannot be had are not the client's doing
             rates.spend_unnamed(header, route)  # 429

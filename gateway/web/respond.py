@@ -6,7 +6,8 @@ from typing import Final
 
 import orjson
 
-from gateway.errors import GatewayError, MethodNotAllowed, RateLimited
+from gateway.core.session import auth_message
+from gateway.errors import GatewayError, InvalidToken, MethodNotAllowed, RateLimited, Redirect
 from gateway.net.exchange import Answer
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -14,6 +15,8 @@ CLOSE: Final = b"\r\nConnection: close"
 KEEP: Final = b"\r\nConnection: keep-alive"  # only an HTTP/1.0 client has to be told
 FORWARDED: Final = b"HTTP/1.1 %d %b%b%b\r\nX-Request-Id: %b%b%b\r\n\r\n%b"
 EVENT_STREAM: Final = b"\r\ncontent-type: text/event-stream"
+NO_STORE: Final = b"\r\nCache-Control: no-store"
+CACHING: Final = b"\r\ncache-control: "
 CHUNKED: Final = b"\r\nTransfer-Encoding: chunked"
 NOTHING_MORE: Final[Mapping[str, object]] = MappingProxyType({})
 
@@ -53,14 +56,20 @@ def refusal(
     error: GatewayError, *, request_id: bytes, cors: bytes, connection: bytes, is_head: bool = False,
     more: Mapping[str, object] = NOTHING_MORE,
 ) -> bytes:  # fmt: skip
-    """Give the gateway's own no, whole, as problem+json (RFC 9457), with what `more` its receiver may know."""
+    """Give the gateway's own no, whole, as problem+json (RFC 9457), or the redirect that it is.
+
+    `more` is what else its receiver may know.
+    """
+    if isinstance(error, Redirect):
+        return _redirect(error, request_id=request_id, cors=cors, connection=connection)
     body = problem(error, request_id, **more)
     lines = [
         b"HTTP/1.1 %d %b\r\nContent-Type: application/problem+json\r\nContent-Length: %d"
         % (error.status, error.title.encode(), len(body)),
-        b"\r\nCache-Control: no-store\r\nX-Request-Id: ",
+        NO_STORE + b"\r\nX-Request-Id: ",
         request_id,
         *refusal_fields(error),
+        _auth_fields(error),
         cors,
         connection,
         b"\r\n\r\n",
@@ -68,6 +77,40 @@ def refusal(
     if not is_head:
         lines.append(body)
     return b"".join(lines)
+
+
+def _redirect(error: Redirect, *, request_id: bytes, cors: bytes, connection: bytes) -> bytes:
+    # no-store: Chrome reloads sleeping tabs from its cache, and with a redirect that was kept they would go in circles.
+    lines = (
+        b"HTTP/1.1 %d %b\r\nLocation: " % (error.status, error.title.encode()),
+        error.location.encode("ascii"),
+        b"\r\nContent-Length: 0" + NO_STORE + b"\r\nX-Request-Id: ",
+        request_id,
+        error.fields,
+        _auth_fields(error),
+        cors,
+        connection,
+        b"\r\n\r\n",
+    )
+    return b"".join(lines)
+
+
+def _auth_fields(error: GatewayError) -> bytes:
+    """Give the fields by which Clerk's SDK tells developers how it stands with a request that is not signed in."""
+    if isinstance(error, Redirect):
+        status, message = error.auth_status, error.message
+    elif error.status == 401:
+        carrier = error.carrier if isinstance(error, InvalidToken) else ""
+        status, message = "signed-out", auth_message(error.reason, carrier=carrier)
+    else:
+        return b""
+    said = (("Status", status), ("Reason", error.reason), ("Message", message))
+    return b"".join(b"\r\nX-Clerk-Auth-%b: %b" % (name.encode(), text.encode()) for name, text in said if text)
+
+
+def private(answer: Answer) -> None:
+    """Keep an answer that brings somebody's cookies out of every cache, whatever its upstream thought."""
+    answer.head[:] = [line for line in answer.head if line[: len(CACHING)].lower() != CACHING] + [NO_STORE]
 
 
 def problem(error: GatewayError, request_id: bytes, **more: object) -> bytes:

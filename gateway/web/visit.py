@@ -47,6 +47,8 @@ class Visit:
     spare: bool = False  # its connection has a spare place only
     stream: Stream | None = None  # while its answer's body is on its way
     answered: bool = False  # a final head has left, or the application machinery has begun one
+    added: bytes = b""  # fields that the answer carries beside its own: cookies that Clerk has exchanged
+    changed: Inbound | None = None  # what goes on instead of `inbound`, for the same reason
     _chunking: bool = False
 
     def __init__(self, connection: "Connection") -> None:
@@ -97,6 +99,9 @@ class Visit:
         if framing is None or (self.upload.whole is None and not self.upload.finished):
             connection.closing = True
         line = self._connection_line()
+        if self.added:
+            respond.private(answer)
+            line += self.added
         self._write(respond.forwarded(answer, body, self.request_id, self.forwarded_cors(), framing or b"", line))
         if not answer.complete:
             assert self.route is not None
@@ -134,7 +139,8 @@ class Visit:
         if not self.upload.finished:
             self._connection.closing = True
         fields = self.cors() if cors is None else cors
-        line, more = self._connection_line(), as_clerk_says(error) if self.proxy is not None else {}
+        more = as_clerk_says(error) if self.proxy is not None else {}
+        line = self._connection_line() + self.added
         return self._write(
             respond.refusal(
                 error, request_id=self.request_id, cors=fields, connection=line, is_head=self.is_head, more=more

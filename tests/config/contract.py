@@ -101,10 +101,6 @@ drain_delay_s: 0
 ASKING = (
     ("workers", "2"),
     ("workers", "auto"),
-    ("clerk.satellite", "true"),
-    ("clerk.domain", "example.org"),
-    ("clerk.handshake", "true"),
-    ("clerk.sign_in_url", "https://accounts.example.com/sign-in"),
     ("cache.url", "redis://cache.internal"),
     ("metrics.enabled", "true"),
     ("tracing.endpoint", "http://127.0.0.1:4318"),

@@ -5,18 +5,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.core.handshake import PageQuery
 from gateway.core.model import Principal
 from gateway.core.session import (
     ChosenCookies,
     Credential,
     CredentialPolicy,
+    Handshake,
     SignedOut,
+    auth_message,
     check_cookie,
     choose_cookies,
     cookie_reason,
     cookie_state,
+    handshake_reason,
+    page_state,
     parse_client_uat,
+    session_id_of,
     suffixed_names,
+    uses_suffixed_cookies,
 )
 from gateway.errors import InvalidToken
 
@@ -254,3 +261,151 @@ def test_cookie_reason_is_spelt_as_clerk_does(reason, method, refresh, spelt):
 @pytest.mark.parametrize("reason", ["token-expired", "token-not-active-yet", "token-invalid"])
 def test_cookie_reason_leaves_a_header_tokens_reason(reason):
     assert cookie_reason(reason, Credential(b"t", "header")) == reason
+
+
+@pytest.mark.parametrize("reason", ["token-expired", "token-not-active-yet", "token-invalid-signature"])
+def test_a_token_from_before_the_sign_out_is_that_first(reason):
+    older = Credential(token(iat=1_699_999_990), "cookie", 1_699_999_991, "missing-api-client")
+    assert cookie_reason(reason, older) == "session-token-iat-before-client-uat"
+    assert cookie_reason("token-invalid", older) == "token-invalid"
+    assert cookie_reason("token-type-mismatch", older) == "token-type-mismatch"
+
+
+@pytest.mark.parametrize(
+    ("cookies", "suffixed"),
+    [
+        pytest.param(jar(plain=OWN, plain_uat=b"5", own=OWN, own_uat=b"5"), True, id="the-everyday-case"),
+        pytest.param(jar(plain=OWN, plain_uat=b"5"), False, id="nothing-suffixed"),
+        pytest.param({}, False, id="nothing"),
+    ],
+)
+def test_clerk_is_told_which_cookies_count_even_where_both_say_the_same(cookies, suffixed):
+    assert uses_suffixed_cookies(cookies, PRODUCTION, now=NOW) is suffixed
+    assert not uses_suffixed_cookies(cookies, CredentialPolicy(PRODUCTION.issuer), now=NOW)
+
+
+def state_of(cookies, query=None, *, development=False, satellite=False, navigates=True):
+    query = query or PageQuery()
+    return page_state(cookies, query, development=development, satellite=satellite, navigates=navigates)
+
+
+def classed(category):
+    claims = {"iss": "https://clerk.example.com", "iat": 5, "exp": 65}
+    return part({"alg": "RS256", "cat": category}) + b"." + part(claims) + b".c2ln"
+
+
+IN = chosen(OWN, b"1699999990", b"dvb")
+NOBODY = SignedOut("session-token-and-uat-missing", sent=False)
+SIGNED_IN = Credential(OWN, "cookie", 1_699_999_990, "non-eligible-no-refresh-cookie")
+
+
+@pytest.mark.parametrize(
+    ("cookies", "more", "state"),
+    [
+        pytest.param(chosen(), {}, NOBODY, id="nothing"),
+        pytest.param(chosen(client_uat=b"0"), {}, NOBODY, id="signed-out"),
+        pytest.param(chosen(OWN), {}, "session-token-but-no-client-uat", id="no-uat"),
+        pytest.param(chosen(client_uat=b"5"), {}, "client-uat-but-no-session-token", id="no-session"),
+        pytest.param(IN, {}, SIGNED_IN, id="signed-in"),
+        pytest.param(chosen(OWN, b"1699999991"), {}, "session-token-iat-before-client-uat", id="older"),
+        pytest.param(chosen(EXPIRED, b"1699999991"), {}, "session-token-iat-before-client-uat", id="older-and-expired"),
+        pytest.param(chosen(b"t", b"5"), {}, Credential(b"t", "cookie", 5, SIGNED_IN.refresh), id="not-a-token"),
+        pytest.param(
+            chosen(token(iat="1"), b"5"), {}, Credential(token(iat="1"), "cookie", 5, SIGNED_IN.refresh), id="iat-is-text"
+        ),
+        pytest.param(
+            chosen(token(iat=True), b"5"), {}, Credential(token(iat=True), "cookie", 5, SIGNED_IN.refresh), id="iat-is-bool"
+        ),
+        pytest.param(
+            chosen(classed("cl_B7d4PD222AAA"), b"9"),
+            {},
+            Credential(classed("cl_B7d4PD222AAA"), "cookie", 9, SIGNED_IN.refresh),
+            id="a-template-is-verified-and-refused",
+        ),
+        pytest.param(
+            chosen(classed("cl_I7d4PD111III"), b"9"), {}, "session-token-iat-before-client-uat", id="silent-category"
+        ),
+        # --- development
+        pytest.param(chosen(OWN, b"5"), {"development": True}, "dev-browser-missing", id="no-dev-browser"),
+        pytest.param(chosen(), {"development": True}, "dev-browser-missing", id="development-nothing"),
+        pytest.param(chosen(b"", b"", b"dvb"), {"development": True}, NOBODY, id="development-signed-out"),
+        pytest.param(IN, {"development": True}, SIGNED_IN, id="development-signed-in"),
+        pytest.param(
+            IN, {"development": True, "query": PageQuery(dev_browser="x")}, "dev-browser-sync", id="dev-browser-sync"
+        ),
+        pytest.param(
+            IN, {"development": True, "query": PageQuery(dev_browser="")}, "dev-browser-sync", id="dev-browser-sync-empty"
+        ),
+        pytest.param(IN, {"query": PageQuery(dev_browser="x")}, SIGNED_IN, id="no-dev-browser-in-production"),
+        pytest.param(
+            IN,
+            {"development": True, "query": PageQuery(redirect_url="https://sat.example", dev_browser="x")},
+            "primary-responds-to-syncing",
+            id="primary-answers-first",
+        ),
+        pytest.param(IN, {"query": PageQuery(redirect_url="https://sat.example")}, SIGNED_IN, id="not-in-production"),
+        pytest.param(
+            IN,
+            {"development": True, "satellite": True, "query": PageQuery(redirect_url="https://sat.example")},
+            SIGNED_IN,
+            id="a-satellite-answers-nobody",
+        ),
+        # --- satellites
+        pytest.param(chosen(), {"satellite": True}, NOBODY, id="satellite-first-visit"),
+        pytest.param(
+            chosen(), {"satellite": True, "query": PageQuery("false")}, "satellite-needs-syncing", id="satellite-asked"
+        ),
+        pytest.param(
+            IN, {"satellite": True, "query": PageQuery("false")}, "satellite-needs-syncing", id="satellite-asked-again"
+        ),
+        pytest.param(chosen(), {"satellite": True, "query": PageQuery("true")}, NOBODY, id="satellite-synced"),
+        pytest.param(IN, {"satellite": True}, SIGNED_IN, id="satellite-signed-in"),
+        pytest.param(
+            chosen(),
+            {"satellite": True, "query": PageQuery("false"), "navigates": False},
+            NOBODY,
+            id="satellite-in-a-frame",
+        ),
+        pytest.param(chosen(), {"satellite": True, "development": True}, NOBODY, id="satellite-in-development"),
+        pytest.param(
+            chosen(),
+            {"satellite": True, "development": True, "query": PageQuery("true")},
+            "dev-browser-missing",
+            id="satellite-in-development-synced",
+        ),
+        pytest.param(IN, {"query": PageQuery("false")}, SIGNED_IN, id="a-primary-is-not-synced"),
+    ],
+)  # fmt: skip
+def test_page_state(cookies, more, state):
+    assert state_of(cookies, **more) == (Handshake(state) if isinstance(state, str) else state)
+
+
+def test_a_handshakes_reason_is_spelt_as_clerk_does():
+    assert handshake_reason("token-expired", refresh="fetch-error") == "session-token-expired-refresh-fetch-error"
+    assert handshake_reason("token-not-active-yet", refresh="") == "session-token-nbf"
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        ("token-expired", "JWT is expired. (reason=token-expired, token-carrier=cookie)"),
+        ("session-token-expired-refresh-fetch-error", "JWT is expired. (reason=token-expired, token-carrier=cookie)"),
+        ("token-invalid-signature", "JWT signature is invalid. (reason=token-invalid-signature, token-carrier=cookie)"),
+        ("session-token-and-uat-missing", ""),
+        (None, ""),
+    ],
+)
+def test_a_message_says_in_clerks_words_what_is_wrong(reason, message):
+    assert auth_message(reason, carrier="cookie") == message
+
+
+@pytest.mark.parametrize(
+    ("sid", "found"), [("sess_1", "sess_1"), ("../users", None), ("", None), (7, None), (None, None), ("a" * 129, None)]
+)
+def test_a_sessions_id_is_an_id(sid, found):
+    raw = part({"alg": "RS256"}) + b"." + part({} if sid is None else {"sid": sid}) + b".c2ln"
+    assert session_id_of(raw) == found
+
+
+def test_what_is_no_token_is_of_no_session():
+    assert session_id_of(b"garbage") is None

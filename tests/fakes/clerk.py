@@ -172,7 +172,7 @@ class FakeIssuer:
     async def start(self) -> None:
         """Listen, on the port of last time if there was one."""
         app = web.Application()
-        app.router.add_get("/{path:.*}", self._answer)
+        app.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self._port).start()

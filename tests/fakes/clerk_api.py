@@ -196,8 +196,12 @@ class FakeBackendApi:
         self.last_headers: Mapping[str, str] = {}
         self.canned: deque[Canned] = deque()  # answered first, one each
         self.before: Callable[[str], None] = lambda path: None  # called with each request's path
+        self.templates: list[Object] = []  # JWT templates
         self.most = 500  # on a page
         self.with_organizations = True
+        self.nonces: dict[str, Any] = {}  # what a handshake's nonce stands for, once
+        self.refreshes: dict[str, Any] = {}  # the cookies that a refresh token is exchanged for
+        self.last_body = b""
         self.cut = False  # end in the middle of the next answer
         self.hold: asyncio.Event | None = None  # answers wait for it
         self._port = 0
@@ -240,6 +244,7 @@ class FakeBackendApi:
         path = request.rel_url.raw_path.removeprefix(PREFIX)
         self.requests.append(f"{request.method} {request.rel_url}")
         self.last_headers = request.headers
+        self.last_body = await request.read()
         self.before(path)
         if self.hold is not None:
             await self.hold.wait()
@@ -280,6 +285,8 @@ class FakeBackendApi:
         match request.method, [unquote(part) for part in path.strip("/").split("/")]:
             case "GET", ["jwks"]:
                 return 200, self.clerk.jwks()
+            case "GET", ["jwt_templates"]:
+                return 200, self.templates
             case "GET", ["users"]:
                 after = int(query["created_at_after"]) if "created_at_after" in query else None
                 return 200, self.population.users(after=after, ids=ids, **page)
@@ -303,6 +310,13 @@ class FakeBackendApi:
             case "GET", ["organization_memberships"]:
                 found = self.population.memberships(None, users=(), **page)
                 return 200, _paginated(found, self.population.total("memberships"))
+            case "GET", ["clients", "handshake_payload"]:
+                directives = self.nonces.pop(query.get("nonce", ""), None)
+                return _one(None if directives is None else {"nonce": query["nonce"], "directives": directives})
+            case "POST", ["sessions", key, "refresh"]:
+                asked = orjson.loads(self.last_body)
+                cookies = self.refreshes.get(asked["refresh_token"])
+                return (401, errors("refresh_token_invalid")) if cookies is None else (200, {"cookies": cookies})
             case "POST", ["sessions", key, "revoke"]:
                 return _one(self.population.revoke(key))
         return 404, errors("no_such_route")

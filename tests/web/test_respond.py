@@ -13,6 +13,8 @@ from gateway.errors import (
     MethodNotAllowed,
     MissingCredential,
     RateLimited,
+    Redirect,
+    SignInRedirect,
 )
 from gateway.web import respond
 
@@ -49,7 +51,8 @@ def test_framing(given: Given, is_head: bool, http_10: bool, framing: bytes | No
 
 
 def kinds() -> list[type[GatewayError]]:
-    return sorted(GatewayError.__subclasses__(), key=lambda kind: kind.__name__)
+    refusals = set(GatewayError.__subclasses__()) - {Redirect}
+    return sorted(refusals, key=lambda kind: kind.__name__)
 
 
 @pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.__name__)
@@ -103,3 +106,40 @@ def test_details_are_for_the_log_alone() -> None:
 def test_a_refusal_of_head_has_no_body() -> None:
     data = respond.refusal(BadRequest(), request_id=b"r", cors=b"", connection=b"", is_head=True)
     assert data.endswith(b"\r\n\r\n")
+
+
+AUTH = "X-Clerk-Auth-"
+
+
+def lines_of(error: GatewayError) -> list[str]:
+    data = respond.refusal(error, request_id=b"r1", cors=b"\r\nVary: Origin", connection=b"")
+    head, _, body = data.partition(b"\r\n\r\n")
+    assert isinstance(error, Redirect) is not bool(body)
+    return head.decode().split("\r\n")
+
+
+def test_a_redirect_is_a_whole_answer_that_nobody_keeps() -> None:
+    error = Redirect("https://c/h", "session-token-nbf", auth_status="handshake", fields=b"\r\nSet-Cookie: a=1")
+    assert lines_of(error) == [
+        "HTTP/1.1 307 Temporary Redirect", "Location: https://c/h", "Content-Length: 0", "Cache-Control: no-store",
+        "X-Request-Id: r1", "Set-Cookie: a=1", f"{AUTH}Status: handshake", f"{AUTH}Reason: session-token-nbf",
+        "Vary: Origin",
+    ]  # fmt: skip
+    assert lines_of(SignInRedirect("https://c/s"))[:2] == ["HTTP/1.1 302 Found", "Location: https://c/s"]
+
+
+def test_who_is_not_signed_in_is_told_as_clerks_sdk_does() -> None:
+    told = [line for line in lines_of(InvalidToken("token-expired", carrier="cookie")) if line.startswith(AUTH)]
+    assert told == [
+        f"{AUTH}Status: signed-out", f"{AUTH}Reason: token-expired",
+        f"{AUTH}Message: JWT is expired. (reason=token-expired, token-carrier=cookie)",
+    ]  # fmt: skip
+    told = [line for line in lines_of(MissingCredential("session-token-and-uat-missing")) if line.startswith(AUTH)]
+    assert told == [f"{AUTH}Status: signed-out", f"{AUTH}Reason: session-token-and-uat-missing"]
+    assert not [line for line in lines_of(KeysUnavailable()) if line.startswith(AUTH)]
+
+
+def test_an_answer_with_somebodys_cookies_is_kept_by_nobody() -> None:
+    given = answer(head=[b"\r\nCache-Control: public, max-age=60", b"\r\nETag: x"])
+    respond.private(given)
+    assert given.head == [b"\r\nETag: x", b"\r\nCache-Control: no-store"]

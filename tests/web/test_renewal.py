@@ -1,0 +1,162 @@
+"""Sessions whose token is over: refreshed at Clerk where there is a refresh token, sent through the handshake else."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.fakes.clerk import TEMPLATE
+from tests.fakes.clerk_api import Canned, FakeBackendApi, World
+from tests.fakes.gateway import APP, CLERK, Running
+from tests.fakes.pages import DOCUMENT, FETCH, SUFFIX, cookies, location, pages, session
+from tests.fakes.upstream import Echo, ScriptedUpstream
+from tests.fakes.websocket import handshake
+
+REFRESH = f"__refresh_{SUFFIX}"
+EXPIRED = "session-token-expired-refresh"
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[FakeBackendApi]:
+    async with FakeBackendApi(World()) as started:
+        yield started
+
+
+@pytest.fixture
+async def running(api: FakeBackendApi) -> AsyncIterator[Running]:
+    upstreams: dict[str, Any] = {}
+    async with ScriptedUpstream(Echo()) as upstream:
+        upstreams |= {"api": {"url": f"http://127.0.0.1:{upstream.port}", "forward_token": True}}
+        async with pages(upstream.port, api, settings={"upstreams": upstreams}) as started:
+            yield started
+
+
+def old(running: Running, **claims: Any) -> str:
+    now = int(running.clock())
+    return running.token(**({"iat": now - 120, "nbf": now - 130, "exp": now - 60} | claims))
+
+
+def expired(running: Running, refresh: str = "") -> dict[str, str]:
+    more = {REFRESH: refresh} if refresh else {}
+    return cookies(**session(old(running), int(running.clock()) - 300), **more)
+
+
+@pytest.mark.parametrize("asked", [DOCUMENT, FETCH], ids=["document", "fetch"])
+async def test_an_expired_session_is_refreshed_without_the_user_noticing(
+    running: Running, api: FakeBackendApi, asked: dict[str, str]
+) -> None:
+    api.refreshes["r1"] = [f"__session_{SUFFIX}={running.token()}; Path=/", f"{REFRESH}=r2; Path=/; HttpOnly"]
+    answer = await running.get("/x?a=1", fields=asked | expired(running, "r1") | {"User-Agent": "Firefox"})
+    assert answer.status == 200
+    assert answer.values("set-cookie") == api.refreshes["r1"]
+    assert answer.value("cache-control") == "no-store"
+    received = dict(answer.json["headers"])
+    assert received["X-User-Id"] == "user_1"
+    assert f"__session_{SUFFIX}={running.token()}" in received["Cookie"]
+    assert f"{REFRESH}=r2" in received["Cookie"]
+    assert received["Cookie"].count(f"__session_{SUFFIX}") == 1
+    assert api.requests == ["POST /v1/sessions/sess_1/refresh?suffixed_cookies=true"]
+    told = orjson.loads(api.last_body)
+    assert (told["request_origin"], told["expired_token"]) == (APP, old(running))
+    assert told["request_headers"]["user-agent"] == ["Firefox"]
+    assert "cookie" not in told["request_headers"]
+
+
+async def test_an_optional_route_knows_its_user_after_a_refresh(running: Running, api: FakeBackendApi) -> None:
+    api.refreshes["r1"] = [f"__session_{SUFFIX}={running.token()}; Path=/"]
+    for asked in (DOCUMENT, FETCH):
+        answer = await running.get("/optional/x", fields=asked | expired(running, "r1"))
+        assert dict(answer.json["headers"])["X-User-Id"] == "user_1"
+        anonymous = await running.get("/optional/x", fields=FETCH | expired(running, "revoked"))
+        assert (anonymous.status, "X-User-Id" in dict(anonymous.json["headers"])) == (200, False)
+
+
+@pytest.mark.parametrize(
+    ("refresh", "why"),
+    [
+        pytest.param("", "non-eligible-no-refresh-cookie", id="none"),
+        pytest.param("revoked", "refresh_token_invalid", id="revoked"),
+        pytest.param("nothing", "unexpected-sdk-error", id="nothing-came"),
+        pytest.param("garbage", "invalid-session-token", id="garbage-came"),
+        pytest.param("down", "fetch-error", id="clerk-is-down"),
+    ],
+)
+async def test_where_there_is_no_refresh_the_reason_is_clerks(
+    running: Running, api: FakeBackendApi, refresh: str, why: str
+) -> None:
+    api.refreshes |= {"nothing": [], "garbage": ["__session=garbage"]}
+    api.canned.extend([Canned(500)] if refresh == "down" else [])
+    answer = await running.get("/x", fields=DOCUMENT | expired(running, refresh))
+    address, asked = location(answer)
+    assert (answer.status, address) == (307, "https://clerk.example.com/v1/client/handshake")
+    assert asked["__clerk_hs_reason"] == f"{EXPIRED}-{why}"
+    assert asked["__session"] == old(running)
+    assert answer.values("set-cookie") == ["__clerk_redirect_count=1; SameSite=Lax; HttpOnly; Max-Age=2"]
+    assert answer.value("x-clerk-auth-status") == "handshake"
+    assert answer.value("x-clerk-auth-reason") == f"{EXPIRED}-{why}"
+    assert answer.value("x-clerk-auth-message") == "JWT is expired. (reason=token-expired, token-carrier=cookie)"
+    answer = await running.get("/x", fields=FETCH | expired(running, refresh))
+    assert (answer.status, answer.json["reason"]) == (401, f"{EXPIRED}-{why}")
+    assert answer.value("x-clerk-auth-status") == "signed-out"
+
+
+async def test_only_a_get_is_refreshed(running: Running, api: FakeBackendApi) -> None:
+    api.refreshes["r1"] = [f"__session={running.token()}"]
+    for method in ("POST", "HEAD"):
+        answer = await running.ask(method, "/x", fields=DOCUMENT | expired(running, "r1") | {"Origin": APP})
+        assert (answer.status, answer.value("x-clerk-auth-reason")) == (401, f"{EXPIRED}-non-eligible-non-get")
+    upgrade = handshake("/x", f"Cookie: {expired(running, 'r1')['Cookie']}", f"Origin: {APP}")
+    assert (await running.raw(upgrade)).status == 401
+    assert api.requests == []
+
+
+async def test_who_signed_out_meanwhile_is_not_refreshed(running: Running, api: FakeBackendApi) -> None:
+    api.refreshes["r1"] = [f"__session={running.token()}"]
+    came = cookies(**session(old(running), int(running.clock()) - 10), **{REFRESH: "r1"})
+    answer = await running.get("/x", fields=FETCH | came)
+    assert (answer.status, answer.json["reason"]) == (401, "session-token-iat-before-client-uat")
+    answer = await running.get("/x", fields=DOCUMENT | came)
+    assert location(answer)[1]["__clerk_hs_reason"] == "session-token-iat-before-client-uat"
+    assert api.requests == []
+
+
+async def test_a_refreshed_session_still_has_to_be_admitted(running: Running, api: FakeBackendApi) -> None:
+    api.refreshes["r1"] = [f"__session={running.token(sts='pending')}"]
+    answer = await running.get("/x", fields=DOCUMENT | expired(running, "r1"))
+    assert (answer.status, answer.json["reason"]) == (401, "session-pending")
+    assert answer.values("set-cookie") == api.refreshes["r1"]  # Clerk has exchanged it: the old one is worth nothing
+
+
+async def test_a_header_token_that_is_over(running: Running, api: FakeBackendApi) -> None:
+    answer = await running.get("/x", token=old(running), fields=DOCUMENT)
+    assert location(answer)[1]["__session"] == old(running)
+    assert location(answer)[1]["__clerk_hs_reason"] == f"{EXPIRED}-non-eligible-no-refresh-cookie"
+    api.refreshes["r1"] = [f"__session={running.token()}"]
+    for asked in (DOCUMENT, FETCH):
+        answer = await running.get("/x", token=old(running), fields=asked | cookies(**{REFRESH: "r1"}))
+        assert answer.status == 200
+    answer = await running.get("/x", token=old(running), fields=FETCH | cookies(**{REFRESH: "revoked"}))
+    assert (answer.status, answer.json["reason"]) == (401, "token-expired")
+
+
+async def test_a_header_token_of_no_session_needs_no_handshake(running: Running) -> None:
+    now = int(running.clock())
+    template = CLERK.mint(CLERK.template_claims(now - 300), header={"cat": TEMPLATE})
+    answer = await running.get("/x", token=template, fields=DOCUMENT)
+    assert (answer.status, answer.json["reason"]) == (401, "token-expired")
+
+
+async def test_a_token_without_a_usable_session_is_not_refreshed(running: Running, api: FakeBackendApi) -> None:
+    came = cookies(**session(old(running, sid="../x"), int(running.clock()) - 300), **{REFRESH: "r1"})
+    answer = await running.get("/x", fields=FETCH | came)
+    assert answer.json["reason"] == f"{EXPIRED}-expired-session-token-missing-sid-claim"
+    assert api.requests == []
+
+
+async def test_good_cookies_ask_nobody(running: Running, api: FakeBackendApi) -> None:
+    good = cookies(**session(running.token(), int(running.clock()) - 300), **{REFRESH: "r1"})
+    for asked in (DOCUMENT, FETCH):
+        answer = await running.get("/x", fields=asked | good)
+        assert (answer.status, answer.values("set-cookie")) == (200, [])
+    assert api.requests == []
