@@ -20,6 +20,9 @@ The way of a request:
                                              core/cors             core/identity          web/respond
                                              web/identify: core/credentials, verify, claims, policy
 
+An opaque machine token (`core/machine`) is Clerk's to judge, whom `net/machine_tokens` asks; `web/renewals` asks again
+while what was opened with it is open.
+
 `web/connection` carries it, `web/pipeline` says in which order, `net/exchange` talks to the upstream. A WebSocket takes
 the same way; its 101 comes back to `web/sockets`, which opens a `net/tunnel`. What outlives its token, a socket or an
 answer still on its way, is in `web/streams`, which ends it with its session. Convex's clients are read in one:

@@ -32,7 +32,6 @@ MOST_REFUSED: Final = 1_000  # more than can be asked about in that time
 KNOWN_LIFE_S: Final = 3600.0  # since a token was last good
 MOST_KNOWN: Final = 10_000
 STOPPED: Final = "the gateway stops asking"
-RESTING: Final = "Clerk has asked for a pause"
 MOST_REST_S: Final = 60.0  # that an answer can keep the gateway from asking again
 
 
@@ -133,7 +132,7 @@ class MachineTokens:
         self.pump()  # whoever waited goes first
         rest_s = self._rest_until - self._now()
         if rest_s > 0:
-            raise ClerkApiBusy(rest_s, detail=RESTING)
+            raise ClerkApiBusy(rest_s)  # the log has been told
         is_known = self._now() < self._known.get(question.key, 0.0)
         call = _Call(question, asyncio.get_running_loop().create_future(), is_known=is_known)
         self._queue(call)
@@ -158,7 +157,7 @@ class MachineTokens:
             self._waiting.remove(call)
             rest_s = self._rest_until - self._now()
             if rest_s > 0:
-                self._settle(call, ClerkApiBusy(rest_s, detail=RESTING))
+                self._settle(call, ClerkApiBusy(rest_s))
             else:
                 self._window.start(self._now())
                 call.asked = asyncio.get_running_loop().create_task(self._ask(call))

@@ -12,6 +12,7 @@ from gateway.core.credentials import Credential, SignedOut, check_cookie_origin,
 from gateway.core.headers import refuse_repeated
 from gateway.core.identity import identity_block, identity_fields, unusable_headers
 from gateway.core.machine import (
+    LIFE_S,
     check_audience,
     check_carried,
     check_class,
@@ -202,17 +203,20 @@ async def _vouched(
     """Have Clerk say whose an opaque machine token is."""
     generation = issuers.keys.generation
     issuer = issuers.opaque(named)
-    if issuer is None or issuer.machines is None:  # which no configuration comes to
+    if issuer is None or issuer.machines is None:  # only where a reload has changed what the route of a stream asks for
         raise InvalidToken("token-invalid-issuer")
     principal = await issuer.machines.verify(kind, raw, token_key)
     check_audience(principal, issuer.tokens)
-    good_until = remembered_until(principal)
-    return await _known(deps, issuer, principal, token_key, good_until=good_until, generation=generation)
+    return await _known(
+        deps, issuer, principal, token_key, good_until=remembered_until(principal), generation=generation,
+        miss_life_s=LIFE_S,  # what is learnt of its user has it asked about sooner
+    )  # fmt: skip
 
 
 async def _known(
-    deps: Deps, issuer: Issuer, principal: Principal, token_key: bytes, *, good_until: float, generation: int
-) -> Identified:
+    deps: Deps, issuer: Issuer, principal: Principal, token_key: bytes, *, good_until: float, generation: int,
+    miss_life_s: float = MISS_LIFE_S,
+) -> Identified:  # fmt: skip
     """Meet whom a verified token names, and remember the verdict."""
     principal = principal._replace(issuer=issuer.name)
     check_revoked(deps, principal)  # who is not let in is not written down either
@@ -224,9 +228,8 @@ async def _known(
     assert deps.issuers is not None
     if generation == deps.issuers.keys.generation:
         now = deps.now()
-        # An opaque token is not worth asking Clerk again so soon: what is learnt of its user has it asked about anyway.
-        if not is_known and not principal.is_machine:
-            good_until = min(good_until, now + MISS_LIFE_S)
+        if not is_known:
+            good_until = min(good_until, now + miss_life_s)
         deps.verified.put(token_key, identified, good_until=good_until, now=now)
     return identified
 

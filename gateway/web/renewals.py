@@ -25,9 +25,14 @@ class Renewals:
         self._next_at = float("-inf")
         self._round: asyncio.Task[None] | None = None
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a round is under way."""
+        return self._round is not None
+
     def sweep(self) -> None:
         """Begin a round where one is due; called at each sweep of `net.deadlines`."""
-        if not self._streams.of_machines or self._round is not None or self._clock() < self._next_at:
+        if not self._streams.of_machines or self.is_busy or self._clock() < self._next_at:
             return
         self._next_at = self._clock() + ROUND_S
         self._round = asyncio.get_running_loop().create_task(self._go_round())
@@ -37,22 +42,20 @@ class Renewals:
             for stream in tuple(self._streams.of_machines):
                 if not stream.over:
                     await self._renew(stream)
-        except GatewayError:
-            return  # nobody can say just now, of the others neither: that ends nothing
         finally:
             self._round = None
 
     async def _renew(self, stream: Stream) -> None:
-        """End a stream whose token is not good any more. Raises GatewayError where that cannot be said."""
+        """End a stream whose token is not good any more."""
         presented = stream.carried.presented
-        if presented is None:
-            return
-        token, route = presented
+        assert presented is not None  # machines' tokens count in Authorization alone
         try:
-            await identify_token(self._deps(), token, route, in_authorization=True)
+            await identify_token(self._deps(), *presented, in_authorization=True)
         except InvalidToken as refused:
             reason = refused.reason or ""
             stream.end(Ending(4401, reason.encode(), refused.code, reason))  # CONTRACT §4
+        except GatewayError:
+            return  # nobody can say just now: that ends nothing, and the next round asks again
 
     async def close(self) -> None:
         """Stop."""

@@ -97,8 +97,8 @@ def test_a_default_in_the_file_asks_as_the_file_does():
 
 
 def test_a_section_half_from_the_environment_is_refused():
-    finding = only(written(identity="{assertion: {issuer: {a: x, b: '${S}'}}}"), {"S": "y"})
-    assert finding.level == "error"
+    finding = only(written(tracing="{endpoint: {a: x, b: '${S}'}}"), {"S": "y"})
+    assert (finding.key, finding.level) == ("tracing.endpoint", "error")
 
 
 def test_what_is_not_built_is_refused_in_each_of_several_issuers():

@@ -67,10 +67,10 @@ class MachineTokens:
                 "errors": [{"code": "clerk_key_invalid", "message": "The provided Clerk Secret Key is invalid."}]
             }
         found = self.known.get(token)
-        if found is None or not missing.startswith(_kind(found)):
+        if found is None or not missing.startswith(_kind(token)):
             return 404, {"errors": [{"code": missing, "message": "not found"}]}
         return 200, found
 
 
-def _kind(made: Object) -> str:
-    return {"api_key": "api_key", "machine_to_machine_token": "m2m"}.get(made["object"], "oauth")
+def _kind(token: str) -> str:
+    return {"ak": "api_key", "mt": "m2m", "m2m": "m2m"}.get(token.partition("_")[0], "oauth")

@@ -215,6 +215,7 @@ async def test_nobody_waits_for_ever(clerk: FakeBackendApi, api: ClerkApi) -> No
     with pytest.raises(ClerkApiDown) as refused:
         await api.count_users()
     assert refused.value.detail == "/users/count: status 429, and to wait 301 s"
+    assert refused.value.retry_after_s == 301
     clerk.canned += [Canned(429)] * 21
     with pytest.raises(ClerkApiDown):
         await api.count_users()

@@ -192,6 +192,21 @@ async def test_one_failure_is_tried_once_more_and_two_are_told(canned: Canned) -
         assert len(built.api.requests) == 4
 
 
+async def test_what_is_tried_once_more_is_counted_once_more() -> None:
+    async with house(per_s=2) as built:
+        secret = built.api.machines.add(api_key())
+        built.api.canned.append(Canned(500))
+        await built.verify(secret)
+        (waiting,) = built.begin("ak_other")
+        await asyncio.wait((waiting,), timeout=0.1)
+        assert len(built.api.requests) == 2
+        built.pass_time(1)
+        await first_answer(waiting)
+        built.api.canned.append(Canned(500))
+        assert await built.refusal("ak_another") == (ClerkApiDown, None)  # there is no turn left to try again
+        assert len(built.api.requests) == 4
+
+
 async def test_nobody_there() -> None:
     async with house() as built:
         await built.api.stop()

@@ -180,11 +180,12 @@ async def test_machines_tokens_count_in_authorization_alone(stage: Stage, token:
         "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Protocol": f"gateway.auth, gateway.bearer.{raw}",
     }  # fmt: skip
-    for _ in range(2):  # not remembered, and remembered from where it counts
+    for is_remembered in (False, True):
         for fields in (cookie, socket):
             answer = await stage.running.get("/x", fields=fields)
             assert (answer.status, answer.json["reason"]) == (401, "token-type-mismatch")
         answer = await stage.running.get("/optional/x", fields=cookie)
+        assert len(stage.asked) == (is_remembered and token == "opaque")
         assert (answer.status, stage.told()) == (200, {})  # what cookies do not amount to is nobody's
         assert (await stage.get("/x", raw)).status == 200
     assert len(stage.asked) == (token == "opaque")

@@ -296,6 +296,18 @@ async def test_machines_are_not_met(store: SqlStore) -> None:
     assert known.get(None) is None
 
 
+async def test_a_machine_token_finds_its_user_but_writes_nobody_down(store: SqlStore) -> None:
+    known = known_by(store)
+    key = alice(email="boss@example.com", name="Boss")._replace(token_type="api_key")
+    assert not await known.meet(key)
+    assert await store.user("user_1") is None
+    await store.merge([row("user_1", username="ada")], now=0)
+    assert await known.meet(key)
+    assert (found := known.get("user_1")) is not None
+    assert (found.nickname, found.name, found.email) == ("ada", "Ada Lovelace", "user_1@example.com")
+    assert await known.meet(alice("user_2"))  # which a session does
+
+
 async def test_who_was_not_asked_for_longest_makes_room(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(people, "MOST", 2)
     known = known_by(store)

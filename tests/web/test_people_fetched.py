@@ -63,7 +63,7 @@ async def test_clerk_is_asked_once_about_who_is_new(store: SqlStore) -> None:
 async def test_clerk_that_cannot_be_asked_is_asked_again_after_a_while(store: SqlStore) -> None:
     source, clock = Asked(user()), Clock(1000.0)
     source.down = True
-    known = People(store, now=clock, changed=lambda _: None, source=lambda: source)
+    known = People(store, now=clock, changed=lambda _: None, source=lambda _issuer: source)
     for _ in range(2):
         await known.meet(alice())
         await fetched(known)

@@ -15,7 +15,7 @@ from gateway.core.limits import SECOND, Rate, RatePolicy, Who, counted_address
 from gateway.core.model import Endpoint, Forwarding, Header, Peer, Principal, Upstream
 from gateway.core.routing import PathPattern, Route
 from gateway.errors import RateLimited
-from gateway.web.rates import MOST, Limit, MemoryBuckets, Rates, rates_of
+from gateway.web.rates import MOST, NAMES, Limit, MemoryBuckets, Rates, rates_of
 from tests.fakes.gateway import Clock
 
 HOURLY = Rate.read("1/h")
@@ -251,6 +251,11 @@ def principal(user: str | None = "user_1", org: str | None = None, machine: str 
     return Principal(subject, "session", {}, frozenset(), 0, 60, user_id=user, org_id=org, machine_id=machine)
 
 
+MACHINE = principal(None, None, "mch_1")._replace(token_type="m2m")
+API_KEY = principal("user_1")._replace(token_type="api_key", key_id="ak_1")
+OAUTH = principal("user_1")._replace(token_type="oauth")
+
+
 def reason(rates: Rates, where: Route, who: Principal | None, client: str = "203.0.113.7") -> str | None:
     """Send a request through both counts; why it was refused, None if it was not."""
     try:
@@ -283,7 +288,7 @@ def test_where_nothing_is_limited_there_is_nothing() -> None:
         pytest.param("by_user", principal("user_1"), principal("user_1", "org_1"), ("user", "route"), id="user"),
         pytest.param("by_org", principal("user_1", "org_1"), principal("user_2", "org_1"), ("org", "route"), id="org"),
         pytest.param(
-            "by_machine", principal(None, None, "mch_1"), principal(None, None, "mch_1"), ("machine", "route"),
+            "by_machine", MACHINE, MACHINE, ("machine", "route"),
             id="machine",
         ),
     ],
@@ -295,6 +300,19 @@ def test_each_is_counted_by_what_he_is(
     general, own = made(RatePolicy(**{policy: ONE}), where), made(RatePolicy(), limited)
     assert [reason(general, where, first), reason(general, where, again)] == [None, reasons[0]]
     assert [reason(own, limited, first), reason(own, limited, again)] == [None, reasons[1]]
+
+
+@pytest.mark.parametrize(
+    ("who", "counted"),
+    [
+        pytest.param(MACHINE, "mch_1", id="m2m"),
+        pytest.param(API_KEY, "ak_1", id="api-key"),
+        pytest.param(OAUTH, "user_1", id="oauth"),
+        pytest.param(principal("user_1"), None, id="session"),
+    ],
+)
+def test_what_a_machine_is_counted_by(who: Principal, counted: str | None) -> None:
+    assert NAMES["by_machine"](who) == counted
 
 
 def test_who_is_not_that_is_not_counted_as_it() -> None:
