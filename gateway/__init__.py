@@ -3,7 +3,7 @@
 The house, from the top; imports point down only:
 
     cli         the commands
-    ops         what commands do beside serving: check, reload, migrate, dev
+    ops         what commands do beside serving: check, reload, migrate, keys, dev
     web         client connections, the order of stages, answers, own addresses, the composition root (`web/app`)
     net         key sets, and the upstream side: connections, pools, one exchange; tunnels of upgraded connections
     store       webhooks and the users, organisations and memberships they speak of, in SQLite or PostgreSQL
@@ -25,6 +25,9 @@ the same way; its 101 comes back to `web/sockets`, which opens a `net/tunnel`. W
 answer still on its way, is in `web/streams`, which ends it with its session. Convex's clients are read in one:
 `net/convex`, `core/messages`, `core/convex`, `web/convex`.
 
+What Clerk's own clients ask for under `clerk.proxy_path` leaves that way behind its path, for Clerk's Frontend API:
+`web/frontend_api`, with what may go there in `core/frontend_api`.
+
 The way of a webhook:
 
     bytes -> Signed -> Event -> Arrival -> inbox row and directory row, in one transaction of many webhooks -> 200
@@ -39,6 +42,10 @@ user asks the store there too; what other processes wrote comes by `web/feed`. A
 
 What webhooks did not tell comes from Clerk's lists: `net/sync` reads them by `net/clerk_api`, `core/reconcile`
 compares, `store/syncing` keeps. `ops/sync` starts it, or `web/reconciling` every so many hours.
+
+What upstreams can verify for themselves is signed by `web/assertions`, once for a token and an upstream. What it says
+is `core/assertion`'s business, which key signs `core/rotation`'s; the keys are files (`store/signing_keys`) that every
+process looks after (`store/keyring`).
 
 What ends before its token does (`core/revocation`) is stored with the webhook that says so, and kept in mind by
 `web/revocations`: asked where a token is verified and where a stream opens, so that nothing is added to a request.

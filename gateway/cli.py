@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -13,6 +14,7 @@ from gateway import __version__
 
 if TYPE_CHECKING:
     from gateway.config import Config
+    from gateway.errors import ConfigError
     from gateway.web.app import Gateway
 
 EXIT_BAD_CONFIGURATION = 2
@@ -53,14 +55,19 @@ def _loaded(load: Any) -> "Config":
     try:
         config: Config = load()
     except ConfigError as error:
-        for finding in error.findings:
-            click.echo(finding, err=True)
-        click.echo("gateway: not started. `gateway check` explains every problem.", err=True)
-        sys.exit(EXIT_BAD_CONFIGURATION)
+        _refuse(error)
     return config
 
 
+def _refuse(error: "ConfigError") -> NoReturn:
+    for finding in error.findings:
+        click.echo(finding, err=True)
+    click.echo("gateway: not started. `gateway check` explains every problem.", err=True)
+    sys.exit(EXIT_BAD_CONFIGURATION)
+
+
 def _serve(config: "Config", reread: "Callable[[], Config]", hangups: Sequence[int]) -> None:
+    from gateway.errors import ConfigError
     from gateway.ops.descriptors import make_room
     from gateway.ops.memory import keep_buffers
     from gateway.web.accept import CannotListen
@@ -81,6 +88,9 @@ def _serve(config: "Config", reread: "Callable[[], Config]", hangups: Sequence[i
         except CannotListen as error:
             await gateway.close()
             _fail(str(error))
+        except ConfigError as error:
+            await gateway.close()
+            _refuse(error)
         return await gateway.wait_stopped()
 
     _run(serve())
@@ -160,6 +170,22 @@ def sync(path: str | None, *, dry_run: bool, restart: bool) -> None:
 
     terminal = sys.stdout.isatty()
     sys.exit(bring_into_step(path, os.environ, dry_run=dry_run, restart=restart, write=click.echo, terminal=terminal))
+
+
+@main.group()
+def keys() -> None:
+    """The keys that sign the assertion."""
+
+
+@keys.command()
+@config_option
+@click.option("--now", "at_once", is_flag=True,
+              help="A key has leaked: the new one signs at once, all others are withdrawn.")  # fmt: skip
+def rotate(path: str | None, *, at_once: bool) -> None:
+    """Make the next signing key: published now, signing in 24 hours. The gateways may run or not."""
+    from gateway.ops.keys import rotate as make_next
+
+    sys.exit(make_next(path, os.environ, at_once=at_once, now=time.time(), write=click.echo))
 
 
 @main.group()

@@ -117,6 +117,18 @@ async def test_run_says_when_its_port_is_taken(tmp_path: Path) -> None:
     assert f"cannot listen on 127.0.0.1:{upstream.port}" in err
 
 
+async def test_run_says_why_there_is_nothing_to_sign_with(tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir(mode=0o700)
+    (tmp_path / "keys" / "signing-key-000001.json").write_text("{}")
+    assertion = {"enabled": True, "issuer": "https://gw.example.com", "keys_dir": str(tmp_path / "keys")}
+    (tmp_path / "gw.yaml").write_text(yaml.safe_dump(settings(3000, identity={"assertion": assertion})))
+    code, _, err = await finished("run", "-c", "gw.yaml", cwd=tmp_path)
+    assert code == 2
+    assert "gw.yaml: identity.assertion.keys_dir" in err
+    assert "signing-key-000001.json is not a signing key" in err
+    assert "Traceback" not in err
+
+
 async def test_run_takes_no_second_worker_yet(tmp_path: Path) -> None:
     code, _, err = await finished("run", "--workers", "2", cwd=tmp_path)
     assert code == 2

@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from ipaddress import ip_network
 
 from gateway.config.admin import build_admin
+from gateway.config.assertion import build_assertion
 from gateway.config.backend import build_backends, build_sync
 from gateway.config.clerk import build_issuers
 from gateway.config.convex import review_convex
 from gateway.config.cors import build_cors
 from gateway.config.deliveries import build_subscriptions
 from gateway.config.findings import Path, Report
+from gateway.config.frontend_api import Place, review_proxies, with_frontend_apis
 from gateway.config.identity import build_identity
 from gateway.config.instances import instances_of
 from gateway.config.model import Config, IssuerConfig, LogPolicy
-from gateway.config.pages import review_sign_in
+from gateway.config.pages import review_sign_in, with_pages
 from gateway.config.rates import build_rates
 from gateway.config.review import review_routes, review_upstreams
 from gateway.config.routes import Surroundings, build_routes
@@ -21,7 +23,7 @@ from gateway.config.schema import Settings
 from gateway.config.tls import build_listen_tls
 from gateway.config.upstreams import build_upstreams
 from gateway.config.urls import read_host, read_url
-from gateway.config.webhooks import URL, build_webhooks, read_store, review_store
+from gateway.config.webhooks import OTHERS, URL, build_webhooks, read_store, review_store
 from gateway.core.forwarding import Network
 from gateway.core.model import Limits
 
@@ -36,10 +38,11 @@ def build(settings: Settings, report: Report) -> Config:
     routes = build_routes(settings, around, report)
     needed = any(section.auth != "public" for section in settings.routes)
     backends = build_backends(instances, report)
+    issuers = build_issuers(instances, report, needed=needed, backends=backends)
     public_url = report.tried(("public_url",), read_url, settings.public_url) if settings.public_url else None
-    issuers = build_issuers(
-        instances, report, needed=needed, backends=backends, public_url=public_url.text if public_url else None
-    )
+    place = Place(public_url.text if public_url else None, settings.limits.body_bytes)
+    issuers = with_frontend_apis(issuers, instances, report, place=place)
+    issuers = with_pages(issuers, instances, report, public_url=place.public_url)
     review_sign_in(issuers, instances, routes, report)
     if not report.is_broken(("routes",)):
         review_routes(routes, report)
@@ -50,6 +53,7 @@ def build(settings: Settings, report: Report) -> Config:
     if store is not None:
         review_store(store, report)
     webhooks = build_webhooks(settings.webhooks, instances, report, store=store)
+    review_proxies(issuers, instances, report, routes=routes, own=(*OTHERS, *webhooks.paths))
     return Config(
         host=_host(settings.listen.host, report),
         port=settings.listen.port,
@@ -61,6 +65,12 @@ def build(settings: Settings, report: Report) -> Config:
         routes=routes,
         cors=cors,
         identity=build_identity(settings.identity, report, has_store=store is not None, identifies=needed),
+        assertion=build_assertion(
+            settings.identity,
+            report,
+            public_url=public_url.text if public_url else None,
+            is_told=any(route.auth != "public" and route.upstream.identity for route in routes),
+        ),
         rates=build_rates(settings.rate_limits, ("rate_limits",), report),
         limits=Limits(**settings.limits.model_dump()),
         store=store,

@@ -2,6 +2,7 @@
 
 import re
 
+from gateway.config.assertion import assertion_header, check_assertion_header
 from gateway.config.cors import check_header_names
 from gateway.config.findings import Path, Report
 from gateway.config.schema import Identity
@@ -16,14 +17,15 @@ FIXED = (
     "Assertion", "Truncated",
 )  # fmt: skip
 ESSENTIAL = ("Accept", "Content-Length", "Sec-WebSocket-Key", *COMMON, *WATCHED, *HOP_BY_HOP)
+RESERVED = {folded(each) for each in (*HOP_BY_HOP, *RESERVED_NAMES, *ESSENTIAL)}
 AT: Path = ("identity",)
 
 
 def build_identity(section: Identity, report: Report, *, has_store: bool, identifies: bool) -> IdentityPolicy:
     """Make the policy of the identity headers; enriched where there is somewhere to know users from."""
     _check_prefix(section.prefix, report)
-    taken = {folded(section.assertion.header)}
-    check_header_names((section.assertion.header,), (*AT, "assertion", "header"), report)
+    check_assertion_header(section, report, ours=_ours(section), reserved=RESERVED)
+    taken = {folded(assertion_header(section))}
     for name, claim in section.headers.items():
         _check_header(name, claim, section, report)
         if folded(name) in taken:
@@ -42,8 +44,12 @@ def build_identity(section: Identity, report: Report, *, has_store: bool, identi
         max_bytes=section.max_bytes,
         allow_unsafe_metadata=section.allow_unsafe_metadata,
         enrich=section.enrich and has_store and identifies,
-        assertion_header=section.assertion.header,
+        assertion_header=assertion_header(section),
     )
+
+
+def _ours(section: Identity) -> set[str]:
+    return {folded(section.prefix + each) for each in FIXED}
 
 
 def _check_prefix(prefix: str, report: Report) -> None:
@@ -61,11 +67,9 @@ def _check_header(name: str, claim: str, section: Identity, report: Report) -> N
     at: Path = (*AT, "headers", name)
     check_header_names((name,), at, report)
     fold = folded(name)
-    ours = {folded(section.prefix + each) for each in FIXED}
-    reserved = {folded(each) for each in (*HOP_BY_HOP, *RESERVED_NAMES, *ESSENTIAL)}
-    if fold in ours:
+    if fold in _ours(section):
         report.error(at, "is a name the gateway gives its own meaning", "Choose another name")
-    elif fold in reserved or fold.startswith(tuple(map(folded, RESERVED_PREFIXES))):
+    elif fold in RESERVED or fold.startswith(tuple(map(folded, RESERVED_PREFIXES))):
         report.error(at, "is a name with a meaning of its own between client, gateway and upstream", "Choose another")
     if not all(claim.split(".")):
         report.error(at, "names no claim", "Write a claim or a dotted path, such as public_metadata.tier")

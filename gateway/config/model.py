@@ -6,11 +6,13 @@ from typing import Literal
 
 from gateway.config.findings import Finding
 from gateway.core.admin import AdminPolicy
+from gateway.core.assertion import AssertionPolicy
 from gateway.core.cors import CorsPolicy
 from gateway.core.credentials import CredentialPolicy
 from gateway.core.delivery import Subscription
 from gateway.core.events import WebhookPolicy
 from gateway.core.forwarding import Network
+from gateway.core.frontend_api import FrontendApiPolicy, FrontendApiProxy
 from gateway.core.handshake import PagesPolicy
 from gateway.core.identity import IdentityPolicy
 from gateway.core.limits import RatePolicy
@@ -33,6 +35,7 @@ class IssuerConfig:
     credentials: CredentialPolicy
     backend: BackendAddress | None = None  # None without a secret key: Clerk is asked for nothing but keys
     pages: PagesPolicy | None = None  # None: documents are as any other request
+    frontend_api: FrontendApiPolicy | None = None  # None: clients speak to Clerk themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Config:
     routes: tuple[Route, ...]
     cors: CorsPolicy | None
     identity: IdentityPolicy
+    assertion: AssertionPolicy | None  # None: nothing is signed
     rates: RatePolicy
     limits: Limits
     store: StoreAddress | None  # opened only where webhooks need it
@@ -80,6 +84,12 @@ class Config:
     def backend(self) -> BackendAddress | None:
         """The Backend API of the only instance; None without a secret key, and where there are several instances."""
         return next(iter(self.backends.values()), None) if len(self.issuers) <= 1 else None
+
+    @property
+    def frontend_api_proxies(self) -> tuple[FrontendApiProxy, ...]:
+        """The Frontend APIs that are had through the gateway."""
+        policies = [issuer.frontend_api for issuer in self.issuers if issuer.frontend_api is not None]
+        return tuple(policy.proxy for policy in policies if policy.proxy is not None)
 
     @property
     def needs_store(self) -> bool:

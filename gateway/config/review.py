@@ -56,7 +56,7 @@ def _weaker_fallback(route: Route, later: Sequence[Route]) -> Route | None:
 
 def _overlap(one: Route, other: Route) -> bool:
     # Patterns and hosts are trees: two that overlap contain one another.
-    paths = _covers_path(one.pattern, other.pattern) or _covers_path(other.pattern, one.pattern)
+    paths = covers_path(one.pattern, other.pattern) or covers_path(other.pattern, one.pattern)
     return paths and (_covers_host(one.host, other.host) or _covers_host(other.host, one.host))
 
 
@@ -65,12 +65,13 @@ def _strength(route: Route) -> int:
 
 
 def _covers(one: Route, other: Route) -> bool:
-    if not _covers_host(one.host, other.host) or not _covers_path(one.pattern, other.pattern):
+    if not _covers_host(one.host, other.host) or not covers_path(one.pattern, other.pattern):
         return False
     return not one.methods or (bool(other.methods) and all(map(one.takes, other.methods)))
 
 
-def _covers_path(one: PathPattern, other: PathPattern) -> bool:
+def covers_path(one: PathPattern, other: PathPattern) -> bool:
+    """Say whether one pattern takes all that the other does."""
     if not one.below:
         return one == other
     return f"{other.text}/".startswith(f"{one.text}/")

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from gateway.config.findings import Path, Report
 from gateway.config.instances import Instance
 from gateway.config.schema import Webhooks
-from gateway.core.events import NAME, WebhookPolicy
+from gateway.core.assertion import PATH as ASSERTION_KEYS
+from gateway.core.events import NAME, Sender, WebhookPolicy
 from gateway.core.model import StoreAddress
 
 AT: Path = ("webhooks",)
@@ -18,7 +19,7 @@ PATH: Path = (*AT, "path")
 ALIASES: Path = (*AT, "aliases")
 RETENTION: Path = (*AT, "retention_days")
 URL: Path = ("store", "url")
-OTHERS = ("/healthz", "/readyz")  # the gateway's own addresses beside these
+OTHERS = ("/healthz", "/readyz", ASSERTION_KEYS)  # the gateway's own addresses beside these
 # Nothing that is spelt in more than one way: it is compared, not matched.
 PLAIN = re.compile(r"(?:/[A-Za-z0-9._~-]+)+/?")
 SHORT = 16  # bytes; Clerk's have 24
@@ -34,8 +35,7 @@ def build_webhooks(
     """Make the policy of the webhook endpoint; one without paths where it is off."""
     policy = WebhookPolicy(
         paths=tuple(dict.fromkeys(_paths(section, report))),
-        secrets=tuple(secret for each in instances for secret in _secrets(each, report)),
-        instances=_named(instances, report),
+        senders=tuple(sender for each in instances if (sender := _sender(each, report)).secrets),
         max_body_bytes=section.max_body_bytes,
         private_metadata=section.private_metadata,
         retention_days=section.retention_days,
@@ -94,13 +94,10 @@ def _read_path(value: str) -> str:
     return value
 
 
-def _named(instances: Sequence[Instance], report: Report) -> frozenset[str]:
-    """Give the ids of the instances, if each has one: else their keys say which they are."""
-    ids = [
-        report.tried((*each.at, "instance_id"), _read_instance, each.clerk.instance_id)
-        for each in instances if each.clerk.instance_id
-    ]  # fmt: skip
-    return frozenset(each for each in ids if each is not None) if len(ids) == len(instances) else frozenset()
+def _sender(instance: Instance, report: Report) -> Sender:
+    said = instance.clerk.instance_id
+    named = report.tried((*instance.at, "instance_id"), _read_instance, said) if said else None
+    return Sender(instance.name, tuple(_secrets(instance, report)), named)
 
 
 def _secrets(instance: Instance, report: Report) -> Iterator[str]:

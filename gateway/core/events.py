@@ -40,15 +40,28 @@ _NESTED: Final = (dict, list)  # as orjson makes them
 
 
 @dataclass(frozen=True, slots=True)
+class Sender:
+    """A Clerk instance, as whoever sends webhooks."""
+
+    issuer: str  # its name in the configuration
+    secrets: tuple[str, ...] = field(default=(), repr=False)  # whsec_…
+    instance: str | None = None  # ins_…; None: the one whose keys verify its tokens
+
+
+@dataclass(frozen=True, slots=True)
 class WebhookPolicy:
     """Where webhooks are taken, from whom, and what is kept of them."""
 
     paths: tuple[str, ...] = ()  # empty: nowhere
-    secrets: tuple[str, ...] = field(default=(), repr=False)  # whsec_…; empty: none can be verified
-    instances: frozenset[str] = frozenset()  # empty: those whose keys verify tokens
+    senders: tuple[Sender, ...] = ()
     max_body_bytes: int = 1_048_576
     private_metadata: bool = False
     retention_days: int = 30
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """All that a webhook may be signed with; none: no webhook can be verified."""
+        return tuple(secret for sender in self.senders for secret in sender.secrets)
 
     @property
     def needs_store(self) -> bool:

@@ -161,10 +161,12 @@ class Outbound(NamedTuple):
         return b"%b\r\nHost: %b\r\n%b" % (line, endpoint.authority, rest.partition(b"\r\n")[2])
 
 
-def build_outbound(inbound: Inbound, route: Route, identified: Identified | None, ids: Trace) -> Outbound:
+def build_outbound(
+    inbound: Inbound, route: Route, identified: Identified | None, ids: Trace, *, assertion: bytes = b""
+) -> Outbound:
     """Put together the head an upstream receives: the client's fields less what it may not say, then ours.
 
-    `core.forwarding.forwarding` has judged the header before.
+    `core.forwarding.forwarding` has judged the header before; `assertion` is a ready line, begun by its CRLF.
     """
     header, upstream = inbound.header, route.upstream
     if header.onward_route is not route:
@@ -172,6 +174,8 @@ def build_outbound(inbound: Inbound, route: Route, identified: Identified | None
     as_it_came = not route.strip_segments and not route.add_prefix
     target = inbound.target if as_it_came else rewrite_target(inbound.target, route)
     identity = identified.fields if identified is not None and upstream.identity else b""
+    if assertion:
+        identity += assertion
     head = HEAD % (inbound.method.encode(), target, header.onward, ids.request_id, ids.traceparent, identity)
     if inbound.upgrade:
         # Not remembered with the header, which cannot know whether it upgrades.

@@ -3,9 +3,10 @@
 Text that came from the wire stays bytes until a rule needs to read it; `str` where a rule compares it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple, cast
 
 from gateway.core.balance import BreakerPolicy, HealthPolicy, RetryPolicy
 
@@ -116,12 +117,26 @@ class Principal(NamedTuple):
     issuer: str = ""  # the name of the Clerk instance that it was verified for
 
 
+class Asserted(NamedTuple):
+    """A signed assertion, ready for the wire, with what it was signed with and when it may be given out."""
+
+    line: bytes  # b"\\r\\nX-User-Assertion: eyJ…"
+    key: object
+    made_at: float  # Unix seconds
+    renew_at: float
+
+
+NOTHING_ASSERTED: MutableMapping[str, Asserted] = cast(MutableMapping[str, Asserted], MappingProxyType({}))
+
+
 class Identified(NamedTuple):
     """A principal with the identity fields made ready for the wire, remembered per token."""
 
     principal: Principal
     fields: bytes  # b"\\r\\nX-User-Id: user_1\\r\\n…" without a trailing CRLF; b"" when nothing is to be said
     logged: bytes  # who it is, as the access line says it
+    skew_s: float = 0.0  # for so long after `exp` the token is taken
+    asserted: MutableMapping[str, Asserted] = NOTHING_ASSERTED  # by upstream: what was signed is forgotten with it
 
 
 @dataclass(frozen=True, slots=True)

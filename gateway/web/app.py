@@ -9,7 +9,7 @@ from aiohttp import web
 from gateway.config import Config, Finding
 from gateway.core.admin import AdminPolicy
 from gateway.core.delivery import Subscription, subscribers
-from gateway.core.events import WebhookPolicy
+from gateway.core.events import Sender, WebhookPolicy
 from gateway.core.model import Limits
 from gateway.core.reconcile import SyncPolicy
 from gateway.core.revocation import Revocation
@@ -26,6 +26,7 @@ from gateway.telemetry import LineWriter, Log, standard_output
 from gateway.web.accept import Acceptor, listen
 from gateway.web.admin import LIMITS, admin_application, admin_deps
 from gateway.web.admin_revoke import Revoked, SessionEnder
+from gateway.web.assertions import Assertions, Signer, key_set_address
 from gateway.web.deps import Deps
 from gateway.web.generation import Generation, Generations, changed
 from gateway.web.listener import Listener
@@ -67,9 +68,10 @@ class Gateway:
             self, self.log, self._contexts, self._clerk, now=now,
             changed=lambda user: self._generations.forget(user=user),
         )  # fmt: skip
+        self._assertions = Assertions(self.log.event, now=now, monotonic=monotonic)
         self._generations = Generations(
-            self._upstreams, self._buckets, self.log, revoked=self._records.revocations, now=now, monotonic=monotonic,
-            first_keys_s=first_keys_s,
+            self._upstreams, self._buckets, self.log, revoked=self._records.revocations, assertions=self._assertions,
+            now=now, monotonic=monotonic, first_keys_s=first_keys_s,
         )  # fmt: skip
         self._now = now
         self._generation: Generation
@@ -163,6 +165,13 @@ class Gateway:
         keys = self._generation.keys
         return keys[0] if len(keys) == 1 else None
 
+    # --- as whoever verifies its assertions sees it (`web.assertions`) ------------------------------------------------
+
+    @property
+    def signer(self) -> Signer | None:
+        """What signs assertions; None where they are off."""
+        return self._generation.deps.assertions
+
     # --- as its webhook endpoint sees it (`web.webhooks`) ------------------------------------------------------------
 
     @property
@@ -170,10 +179,9 @@ class Gateway:
         """The policy in force."""
         return self._generation.config.webhooks
 
-    @property
-    def instances(self) -> frozenset[str]:
-        """The Clerk instances whose webhooks are taken; none: any."""
-        return self._generation.instances
+    def instances_of(self, sender: Sender) -> frozenset[str]:
+        """Give the ids of the Clerk instance whose webhooks a sender's are; none: any."""
+        return self._generation.instances_of(sender)
 
     @property
     def inbox(self) -> SqlStore:
@@ -199,17 +207,19 @@ class Gateway:
     # --- start -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Fetch the first keys, then listen. Raises `accept.CannotListen`."""
+        """Fetch the first keys, then listen. Raises `accept.CannotListen`, and ConfigError where nothing can sign."""
         config = self._config
         self._warn(config)
         self._records.open(config.store if config.needs_store else None)
         self._generation = await self._generations.first(config, self._records.people)
         deps = self._generation.deps
-        own = own_application((*health(self), *webhook_addresses(self, config.webhooks.paths, now=self._now)))
+        hooks = webhook_addresses(self, config.webhooks.paths, now=self._now)
+        own = own_application((*health(self), key_set_address(self), *hooks))
         self.listener = await self._make_listener(own, deps, config.limits)
         revocations = self._records.revocations
         revocations.when_ended = self._end
-        for each in (self._contexts.look, self._buckets.sweep, revocations.sweep, self.log.flush):
+        looks = self._contexts.look, self._assertions.look
+        for each in (*looks, self._buckets.sweep, revocations.sweep, self.log.flush):
             self.deadlines.on_sweep(each)
         self.deadlines.start()
         self._records.start()
@@ -314,7 +324,8 @@ class Gateway:
             self._acceptor.tls = tls
         self._records.follow()
         self._expect_webhooks()
-        upstreams = [*(route.upstream for route in config.routes), *(each.upstream for each in config.subscriptions)]
+        used = (balancer.upstream for balancer in new.deps.upstreams.values())
+        upstreams = [*used, *(each.upstream for each in config.subscriptions)]
         self._contexts.keep([config.tls, *(upstream.tls for upstream in upstreams)])
         logs = config.logs
         self.log.configure(form=logs.format, level=logs.level, access=logs.access)
@@ -352,6 +363,7 @@ class Gateway:
         for own in self._own:
             await own.cleanup()
         await self._generations.close()
+        await self._assertions.close()
         await self._records.close()
         await self._clerk.close()
         if self._importing is not None:

@@ -266,7 +266,7 @@ class Connection(RequestHandler):
             visit.inbound = message
             if self._rules is rules:
                 return message
-            message, payload = self._as_parsed(visit)
+            message, payload = self.as_parsed(visit)
         if self._rules is not rules:
             # A reload since the last request: nothing that was remembered of it may count (`web.generation`).
             self._last, self._rules, self.peer = None, rules, judged(self.peer, visit.deps.trusted_proxies)
@@ -363,7 +363,7 @@ class Connection(RequestHandler):
     async def serve_own(self, visit: Visit) -> None:
         """Let aiohttp's application machinery answer this request (`web/local.py`)."""
         own = self.listener.own
-        message, payload = self._as_parsed(visit)
+        message, payload = self.as_parsed(visit)
         if visit.upload.whole:  # it was taken out of the reader that the parser had filled
             payload = StreamReader(self, len(visit.upload.whole), loop=self._loop)
             payload.feed_data(visit.upload.whole)
@@ -381,15 +381,15 @@ class Connection(RequestHandler):
             self.closing = True
         self._note_refusal(visit, request.get(FAULT))
 
-    def _as_parsed(self, visit: Visit) -> tuple[RawRequestMessage, StreamReader]:
+    def as_parsed(self, visit: Visit) -> tuple[RawRequestMessage, StreamReader]:
+        """Give the request as the parser gave it, or would have."""
         if visit.received is not None:
             return visit.received
         inbound, last = visit.inbound, self._last
         assert inbound is not None
         assert last is not None
         target = inbound.target.decode()
-        query = target.partition("?")[2]
-        url = URL.build(path=inbound.path, query_string=query, encoded=True)
+        url = URL.build(path=inbound.path, query_string=target.partition("?")[2], encoded=True)
         return last.message._replace(method=inbound.method, path=target, url=url), EMPTY_PAYLOAD
 
     def _note_refusal(self, visit: Visit, error: Exception | None) -> None:

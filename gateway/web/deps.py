@@ -6,12 +6,14 @@ from typing import Any, Protocol, TypeVar
 
 from gateway.core.cors import CorsPolicy
 from gateway.core.forwarding import Network
+from gateway.core.frontend_api import FrontendApiProxies
 from gateway.core.headers import FieldRules
 from gateway.core.identity import IdentityPolicy
 from gateway.core.model import Identified, Principal
 from gateway.core.revocation import fits
 from gateway.core.routing import RouteTable
 from gateway.net.upstreams import Balancer
+from gateway.web.assertions import Signer
 from gateway.web.issuers import Issuers
 from gateway.web.people import People
 from gateway.web.rates import Rates
@@ -121,12 +123,14 @@ class Deps:
     cors: CorsPolicy | None  # for answers without a route
     issuers: Issuers | None  # None: every route is public
     identity: IdentityPolicy
+    assertions: Signer | None  # None: nothing is signed
     verified: VerifiedTokens
     revoked: Revoked
     people: People | None  # None: there is no directory
     upstreams: Mapping[str, Balancer]  # by name
     rates: Rates | None  # None: nothing is limited
     own_paths: Container[str]
+    frontend_apis: FrontendApiProxies | None  # None: Clerk's Frontend API is not here
     trusted_proxies: tuple[Network, ...]
     log: Events
     now: Callable[[], float]  # Unix seconds

@@ -13,6 +13,9 @@ from weakref import WeakSet
 import aiohttp
 
 from gateway.config import Config, Finding, IssuerConfig
+from gateway.core.assertion import PATH as ASSERTION_KEYS
+from gateway.core.events import Sender
+from gateway.core.frontend_api import ClerkFields, FrontendApiProxies
 from gateway.core.handshake import DOCUMENT_FIELDS
 from gateway.core.headers import FieldRules
 from gateway.core.model import BackendAddress
@@ -22,7 +25,9 @@ from gateway.net.clerk_client import open_session
 from gateway.net.handshakes import Handshakes
 from gateway.net.jwks import KeySource, RemoteKeys, StaticKeys
 from gateway.net.upstreams import Upstreams
+from gateway.store.signing_keys import KeysUnusable
 from gateway.telemetry import Log
+from gateway.web.assertions import Assertions, Signer
 from gateway.web.deps import Deps, Revoked, VerifiedTokens
 from gateway.web.documents import identify_get
 from gateway.web.issuers import Issuer, Issuers, Pages
@@ -50,12 +55,13 @@ class Generation(NamedTuple):
     keys: tuple[KeySource, ...]
     deps: Deps
 
-    @property
-    def instances(self) -> frozenset[str]:
-        """The Clerk instances whose webhooks are taken. Clerk: a key's kid is the id of its instance."""
-        if self.config.webhooks.instances:
-            return self.config.webhooks.instances
-        return frozenset(kid for keys in self.keys for kid in keys.kids if kid.startswith("ins_"))
+    def instances_of(self, sender: Sender) -> frozenset[str]:
+        """Give the ids that this sender's events may have; none: any. Clerk: a key's kid is the id of its instance."""
+        if sender.instance is not None:
+            return frozenset({sender.instance})
+        named = zip(self.config.issuers, self.keys, strict=True)
+        keys = next((keys for issuer, keys in named if issuer.name == sender.issuer), None)
+        return frozenset(kid for kid in (keys.kids if keys else ()) if kid.startswith("ins_"))
 
     @property
     def has_keys(self) -> bool:
@@ -72,10 +78,11 @@ class Generations:
     """Makes them one after the other, and holds what outlives each."""
 
     def __init__(
-        self, upstreams: Upstreams, buckets: Buckets, log: Log, *, revoked: Revoked, now: Callable[[], float],
-        monotonic: Callable[[], float], first_keys_s: float,
+        self, upstreams: Upstreams, buckets: Buckets, log: Log, *, revoked: Revoked, assertions: Assertions,
+        now: Callable[[], float], monotonic: Callable[[], float], first_keys_s: float,
     ) -> None:  # fmt: skip
         self._upstreams, self._buckets, self._log, self._revoked = upstreams, buckets, log, revoked
+        self._assertions = assertions
         self._now, self._monotonic, self._first_keys_s = now, monotonic, first_keys_s
         self._random_bits = random.Random().getrandbits  # noqa: S311  ids, not secrets: unique is enough
         self._session: aiohttp.ClientSession | None = None
@@ -84,19 +91,24 @@ class Generations:
         self._verdicts: WeakSet[VerifiedTokens] = WeakSet()  # those of requests that began before a reload too
 
     async def first(self, config: Config, people: People | None) -> Generation:
-        """Make the first one; where the keys cannot be had soon, without them."""
+        """Make the first one; where the keys cannot be had soon, without them.
+
+        Raises:
+            ConfigError: there is nothing to sign the assertion with.
+        """
+        signer = await self._signer(config)
         keys = await self._all_keys(config.issuers)
         for issuer, source in zip(config.issuers, keys, strict=True):
             if not source.ready:
                 effect = "only public routes work" if len(keys) == 1 else f"no token of {issuer.name} can be verified"
                 self._log.event("keys_unavailable", level="error", url=issuer.jwks_url, effect=effect)
-        return Generation(config, keys, self._deps(config, keys, VerifiedTokens(), people))
+        return Generation(config, keys, self._deps(config, keys, VerifiedTokens(), people, signer))
 
     async def next(self, old: Generation, config: Config, people: People | None) -> Generation:
         """Make the one after `old`, which stays as it is.
 
         Raises:
-            ConfigError: it needs a restart, or its keys cannot be had.
+            ConfigError: it needs a restart, or its keys cannot be had, or those of the assertion.
         """
         needs_restart = tuple(_fixed(old.config, config))
         if needs_restart:
@@ -108,12 +120,16 @@ class Generations:
             _no_keys(config, issuer)
             for issuer, source in zip(config.issuers, keys, strict=True) if source in made and not source.ready
         )  # fmt: skip
-        if missing:
+        try:
+            if missing:
+                raise ConfigError(missing)
+            signer = await self._signer(config)  # last: from here on it is the new one's keys that are looked after
+        except ConfigError:
             for source in made:
                 await self._end(source)
-            raise ConfigError(missing)
+            raise
         verified = old.deps.verified if keys == old.keys and _judges_alike(old.config, config) else VerifiedTokens()
-        return Generation(config, keys, self._deps(config, keys, verified, people))
+        return Generation(config, keys, self._deps(config, keys, verified, people, signer))
 
     async def retire(self, old: Generation, new: Generation) -> None:
         """Stop refreshing what the new one does not use; who already waits for a key still gets it."""
@@ -135,6 +151,13 @@ class Generations:
         if isinstance(keys, RemoteKeys):
             self._running.discard(keys)
             await keys.close()
+
+    async def _signer(self, config: Config) -> Signer | None:
+        try:
+            return await self._assertions.signer(config.assertion, self._random_bits)
+        except KeysUnusable as error:
+            key = "identity.assertion.keys_dir"
+            raise ConfigError((Finding(config.source, None, key, str(error), None),)) from error
 
     async def _all_keys(
         self, issuers: Sequence[IssuerConfig], had: Mapping[object, KeySource] = MappingProxyType({})
@@ -177,12 +200,16 @@ class Generations:
         for verified in self._verdicts:
             verified.forget(user=user, session=session, org=org)
 
-    def _deps(self, config: Config, keys: Sequence[KeySource], verified: VerifiedTokens, people: People | None) -> Deps:
+    def _deps(
+        self, config: Config, keys: Sequence[KeySource], verified: VerifiedTokens, people: People | None,
+        signer: Signer | None,
+    ) -> Deps:  # fmt: skip
         issuers = [
             Issuer(issuer.name, source, issuer.token_policy, issuer.credentials, self._pages(issuer))
             for issuer, source in zip(config.issuers, keys, strict=True)
         ]
         self._verdicts.add(verified)
+        taken = (*config.routes, *(proxy.route for proxy in config.frontend_api_proxies))
         return Deps(
             routes=RouteTable(config.routes),
             # Always another object: by it a connection sees that what it remembers of its last request is void.
@@ -194,12 +221,14 @@ class Generations:
             cors=config.cors,
             issuers=Issuers(issuers, pages=identify_get) if issuers else None,
             identity=config.identity,
+            assertions=signer,
             verified=verified,
             revoked=self._revoked,
             people=people if config.needs_store else None,
-            upstreams=self._upstreams.adopt({route.upstream for route in config.routes}),
-            rates=rates_of(config.rates, config.routes, self._buckets),
-            own_paths=PATHS.union(config.webhooks.paths),
+            upstreams=self._upstreams.adopt({route.upstream for route in taken}),
+            rates=rates_of(config.rates, taken, self._buckets),
+            own_paths=PATHS.union(config.webhooks.paths, [ASSERTION_KEYS] if config.assertion else ()),
+            frontend_apis=_frontend_apis(config),
             trusted_proxies=config.trusted_proxies,
             log=self._log,
             now=self._now,
@@ -215,7 +244,13 @@ def _source(issuer: IssuerConfig) -> object:
 def _judges_alike(old: Config, new: Config) -> bool:
     """Say whether a verdict on a token, and what upstreams are told of it, would be the same under both."""
     one, other = ([(each.name, each.token_policy) for each in config.issuers] for config in (old, new))
-    return one == other and old.identity == new.identity
+    return one == other and old.identity == new.identity and old.assertion == new.assertion
+
+
+def _frontend_apis(config: Config) -> FrontendApiProxies | None:
+    identity = config.identity
+    fields = ClerkFields(identity.prefix, identity.reserved_names)
+    return FrontendApiProxies(config.frontend_api_proxies, fields) if config.frontend_api_proxies else None
 
 
 def _fixed(old: Config, new: Config) -> Iterator[Finding]:

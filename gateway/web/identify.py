@@ -10,7 +10,7 @@ from gateway.core.claims import principal_from
 from gateway.core.credentials import Credential, SignedOut, check_cookie_origin, find_credential
 from gateway.core.headers import refuse_repeated
 from gateway.core.identity import identity_block, identity_fields, unusable_headers
-from gateway.core.model import Header, Identified, Inbound, Principal
+from gateway.core.model import NOTHING_ASSERTED, Header, Identified, Inbound, Principal
 from gateway.core.policy import admit
 from gateway.core.revocation import REASON, is_barred
 from gateway.core.routing import Route
@@ -155,7 +155,7 @@ async def _verified(
     is_known = deps.people is None or await deps.people.meet(principal)
     # From here on nothing waits: what is learnt of the user makes verdicts forgotten, this one too once it is there.
     _check_revoked(deps, principal)
-    identified = _identified(deps, principal, is_known=is_known)
+    identified = _identified(deps, principal, is_known=is_known, skew_s=issuer.tokens.leeway_s)
     # Keys that changed while this one waited verify the next request again.
     if generation == issuers.keys.generation:
         good_until = principal.expires_at + issuer.tokens.leeway_s
@@ -172,10 +172,11 @@ def _check_revoked(deps: Deps, principal: Principal) -> None:
         raise InvalidToken(REASON)
 
 
-def _identified(deps: Deps, principal: Principal, *, is_known: bool) -> Identified:
+def _identified(deps: Deps, principal: Principal, *, is_known: bool, skew_s: float) -> Identified:
     """Make ready what is said of a principal: to the upstream, and in the access line."""
     user = deps.people.get(principal.user_id) if deps.people is not None and deps.identity.enrich else None
     for name in unusable_headers(principal.claims, deps.identity, user):
         deps.log.event("identity_header_dropped", level="warning", header=name, why="its claim is an object")
     fields = identity_block(identity_fields(principal, deps.identity, user))
-    return Identified(principal, fields, who_line(principal, missed=not is_known))
+    asserted = NOTHING_ASSERTED if deps.assertions is None else {}
+    return Identified(principal, fields, who_line(principal, missed=not is_known), skew_s, asserted)

@@ -1,11 +1,12 @@
 """The way of a request through the gateway, in order. No other file decides the order."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from gateway.core.convex import check_request
 from gateway.core.cors import answer_fields, is_preflight, preflight_fields
 from gateway.core.forwarding import forwarding, trace
+from gateway.core.frontend_api import FrontendApiProxy
 from gateway.core.headers import build_outbound
 from gateway.core.model import Identified, Inbound
 from gateway.core.policy import authorise
@@ -13,6 +14,7 @@ from gateway.core.routing import CanonicalPath, Route, canonical_path, require_c
 from gateway.errors import GatewayError, Overloaded
 from gateway.net.exchange import Client, forward
 from gateway.web.deps import Deps
+from gateway.web.frontend_api import pass_on
 from gateway.web.identify import Answering, identify
 from gateway.web.rates import Rates
 
@@ -23,7 +25,12 @@ class Visitor(Client, Answering, Protocol):
     spare: bool  # there is no place for it
     request_id: bytes
     route: Route | None
+    proxy: FrontendApiProxy | None
     identified: Identified | None
+
+    @property
+    def raw_fields(self) -> Sequence[tuple[bytes, bytes]]:
+        """The client's header as it was received."""
 
     async def serve_own(self) -> None:
         """Let the gateway's own application answer."""
@@ -47,6 +54,8 @@ async def handle(deps: Deps, client: Visitor, inbound: Inbound) -> None:
     if client.spare:
         client.route = deps.routes.find(header.authority, path, inbound.method)  # whose CORS the answer has
         raise Overloaded
+    if deps.frontend_apis is not None and (proxy := deps.frontend_apis.find(path.text)) is not None:
+        return await pass_on(deps, client, inbound, path, proxy=proxy)  # preflights too: their answer is Clerk's
     if inbound.method == "OPTIONS" and _answered_preflight(deps, client, inbound, path):
         return None  # carries no credential, so before identification (Fetch standard, "CORS-preflight fetch")
     route = client.route = deps.routes.match(header.authority, path, inbound.method)  # 404, 405
@@ -61,7 +70,8 @@ async def handle(deps: Deps, client: Visitor, inbound: Inbound) -> None:
     else:
         identified = await _identify_and_count(deps, deps.rates, client, inbound, route)  # 429 too
     authorise(identified.principal if identified else None, route.require)  # 403
-    outbound = build_outbound(client.changed or inbound, route, identified, ids)
+    assertion = b"" if deps.assertions is None else deps.assertions.line(identified, route.upstream)
+    outbound = build_outbound(client.changed or inbound, route, identified, ids, assertion=assertion)
     return await forward(deps.upstreams[route.upstream.name], client, outbound)  # 413, 502, 504
 
 

@@ -1,5 +1,7 @@
 """Errors and answers to bytes. What every answer carries is added here, for forwarded, local and refused ones alike."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 import orjson
@@ -16,6 +18,7 @@ EVENT_STREAM: Final = b"\r\ncontent-type: text/event-stream"
 NO_STORE: Final = b"\r\nCache-Control: no-store"
 CACHING: Final = b"\r\ncache-control: "
 CHUNKED: Final = b"\r\nTransfer-Encoding: chunked"
+NOTHING_MORE: Final[Mapping[str, object]] = MappingProxyType({})
 
 
 def forwarded(
@@ -49,11 +52,14 @@ def framing(answer: Answer, body_bytes: int, *, is_head: bool, http_10: bool) ->
     return None if http_10 else CHUNKED
 
 
-def refusal(error: GatewayError, *, request_id: bytes, cors: bytes, connection: bytes, is_head: bool = False) -> bytes:
-    """Give the gateway's own no, whole, as problem+json (RFC 9457), or the redirect that it is."""
+def refusal(
+    error: GatewayError, *, request_id: bytes, cors: bytes, connection: bytes, is_head: bool = False,
+    more: Mapping[str, object] = NOTHING_MORE,
+) -> bytes:  # fmt: skip
+    """Give the gateway's own no, whole, as problem+json (RFC 9457) with what `more` may be known; or a redirect."""
     if isinstance(error, Redirect):
         return _redirect(error, request_id=request_id, cors=cors, connection=connection)
-    body = problem(error, request_id)
+    body = problem(error, request_id, **more)
     lines = [
         b"HTTP/1.1 %d %b\r\nContent-Type: application/problem+json\r\nContent-Length: %d"
         % (error.status, error.title.encode(), len(body)),

@@ -1,17 +1,20 @@
 """One request of a client connection: what the stages find out about it, and the client's side of its exchange."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from gateway.core.cors import answer_fields
+from gateway.core.frontend_api import FrontendApiProxy, relocate
 from gateway.core.model import Identified, Inbound, Principal
 from gateway.core.routing import Route
 from gateway.errors import Draining, GatewayError
 from gateway.net.exchange import Answer
 from gateway.net.wire import Wire
 from gateway.web import respond
+from gateway.web.frontend_api import as_clerk_says
 from gateway.web.sockets import carry
 from gateway.web.streams import Ending, Stream
 from gateway.web.upload import NO_UPLOAD, Upload
@@ -27,6 +30,7 @@ class Visit:
 
     inbound: Inbound | None = None
     route: Route | None = None
+    proxy: FrontendApiProxy | None = None  # it goes to Clerk
     identified: Identified | None = None
     upload: Upload = NO_UPLOAD
     wire: Wire | None = None
@@ -59,6 +63,11 @@ class Visit:
         return self._connection.peer.address
 
     @property
+    def raw_fields(self) -> Sequence[tuple[bytes, bytes]]:
+        """The client's header as it was received."""
+        return self._connection.as_parsed(self)[0].raw_headers
+
+    @property
     def principal(self) -> Principal | None:
         """Who is calling, None for nobody."""
         return self.identified.principal if self.identified is not None else None
@@ -80,6 +89,8 @@ class Visit:
         """Send a forwarded answer's head, with as much of its body as there is."""
         connection = self._connection
         self.answered, self.status = True, answer.status
+        if self.proxy is not None and self.inbound is not None:
+            relocate(answer.head, self.inbound.target, self.proxy)
         framing = respond.framing(answer, len(body), is_head=self.is_head, http_10=self.http_10)
         if framing is respond.CHUNKED:
             self._chunking = True
@@ -128,9 +139,11 @@ class Visit:
         if not self.upload.finished:
             self._connection.closing = True
         fields = self.cors() if cors is None else cors
-        line = self._connection_line() + self.added
+        line, more = self._connection_line() + self.added, as_clerk_says(error) if self.proxy is not None else {}
         return self._write(
-            respond.refusal(error, request_id=self.request_id, cors=fields, connection=line, is_head=self.is_head)
+            respond.refusal(
+                error, request_id=self.request_id, cors=fields, connection=line, is_head=self.is_head, more=more
+            )
         )
 
     def _write(self, data: bytes) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from aiohttp import hdrs, web
 from multidict import CIMultiDictProxy
 
-from gateway.core.events import WebhookPolicy, as_name, check_instance, read_event
+from gateway.core.events import Sender, WebhookPolicy, as_name, check_instance, read_event
 from gateway.errors import (
     BadRequest,
     BodyTooLarge,
@@ -42,9 +42,8 @@ class Receiving(Protocol):
     def webhooks(self) -> WebhookPolicy:
         """The policy in force."""
 
-    @property
-    def instances(self) -> frozenset[str]:
-        """The Clerk instances whose webhooks are taken; none: any."""
+    def instances_of(self, sender: Sender) -> frozenset[str]:
+        """Give the ids of the Clerk instance whose webhooks a sender's are; none: any."""
 
     @property
     def inbox(self) -> Inbox:
@@ -97,9 +96,11 @@ class Receiver:
         policy = self._admit(request)  # 503 webhooks_not_configured, 413
         signed = read_signed(request.headers)  # 400
         body = await self._read(request, policy.max_body_bytes)  # 408, 413
-        await self._verifier.check(policy.secrets, signed, body)  # 400
+        signers = await self._verifier.check(policy.secrets, signed, body)  # 400
         event = read_event(body, keep_private=policy.private_metadata)  # 400
-        check_instance(event, self._gateway.instances)  # 400
+        for sender in policy.senders:
+            if not signers.isdisjoint(sender.secrets):
+                check_instance(event, self._gateway.instances_of(sender))  # 400
         wanted = self._gateway.subscribers(event.type)
         arrival = Arrival(signed.svix_id, event, int(self._now() * 1000), wanted)
         try:
@@ -164,8 +165,8 @@ class Verifier:
         self._secrets: tuple[str, ...] = ()
         self._webhooks: tuple[Webhook, ...] = ()
 
-    async def check(self, secrets: tuple[str, ...], signed: Signed, body: bytes) -> None:
-        """Check that one of these secrets has signed the body, within five minutes of now.
+    async def check(self, secrets: tuple[str, ...], signed: Signed, body: bytes) -> frozenset[str]:
+        """Check that one of these secrets has signed the body, within five minutes of now, and give those that have.
 
         Raises:
             BadRequest: reason `signature`, or `timestamp` for one that is not of now.
@@ -173,9 +174,12 @@ class Verifier:
         if secrets != self._secrets:
             self._webhooks = await asyncio.to_thread(_made, secrets)
             self._secrets = secrets
-        faults = [fault for webhook in self._webhooks if (fault := _fault(webhook, signed, body)) is not None]
-        if len(faults) == len(self._webhooks):
-            raise BadRequest("timestamp" if "timestamp" in faults[0] else "signature", detail=faults[0])
+        faults = [_fault(webhook, signed, body) for webhook in self._webhooks]
+        signers = frozenset(secret for secret, fault in zip(secrets, faults, strict=True) if fault is None)
+        if not signers:
+            first = faults[0] or ""
+            raise BadRequest("timestamp" if "timestamp" in first else "signature", detail=first)
+        return signers
 
 
 def _made(secrets: tuple[str, ...]) -> "tuple[Webhook, ...]":

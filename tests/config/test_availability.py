@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from gateway.config.availability import UNBUILT
+from gateway.config.availability import UNBUILT, Unbuilt, is_off
 from tests.config.contract import ASKING, EVERY_KEY
 from tests.config.files import findings, loaded, only, written
 
@@ -55,12 +55,6 @@ def _matches(pattern, key):
             id="one-key",
         ),
         pytest.param(
-            {"identity": "{assertion: {issuer: '${ISSUER:-}', keys_dir: '${KEYS:-}'}}"},
-            {"KEYS": "/keys"},
-            "KEYS is set, but the signed assertion is not available yet: ignored",
-            id="other-unset",
-        ),
-        pytest.param(
             {"cache": "{url: 'redis://${USER_}@${HOST_}/0'}"},
             {"USER_": "u", "HOST_": "h"},
             "USER_, HOST_ are set, but a shared cache is not available yet: ignored",
@@ -79,10 +73,12 @@ def test_what_the_environment_asks_for_is_one_warning(sections, environ, message
     assert (finding.message, finding.level) == (message, "warning")
 
 
-def test_two_keys_of_one_variable_are_one_warning():
-    finding = only(written(store="{url: '${STORE}'}", sync="{every_h: 0}", identity="{assertion: {issuer: '${A}', keys_dir: '${A}'}}"),
-                   {"STORE": "", "A": "/keys"})  # fmt: skip
-    assert finding.message == "A is set, but the signed assertion is not available yet: ignored"
+@pytest.mark.parametrize("other", ["${A}", "${B:-}"])
+def test_two_keys_of_one_capability_are_one_warning(monkeypatch, other):
+    lines = [Unbuilt(name, "such a drain is", is_off) for name in ("drain_s", "drain_delay_s")]
+    monkeypatch.setattr("gateway.config.availability.UNBUILT", lines)
+    finding = only(written(drain_s="'${A}'", drain_delay_s=f"'{other}'"), {"A": "5"})
+    assert finding.message == "A is set, but such a drain is not available yet: ignored"
 
 
 @pytest.mark.parametrize(
@@ -106,9 +102,9 @@ def test_a_section_half_from_the_environment_is_refused():
 
 
 def test_what_is_not_built_is_refused_in_each_of_several_issuers():
-    issuers = "[{name: a, issuer: a.example}, {name: b, issuer: b.example, proxy_path: /__clerk}]"
+    issuers = "[{name: a, issuer: a.example}, {name: b, issuer: b.example, domain: b.example}]"
     assert [finding.key for finding in findings(written(clerk="{}", issuers=issuers)) if finding.level == "error"] == [
-        "issuers[1].proxy_path"
+        "issuers[1].domain"
     ]
 
 

@@ -11,7 +11,7 @@ def test_a_policy_is_as_written():
         written(identity="{prefix: X-Me-, headers: {X-Tier: public_metadata.tier, X-Me-Plan: pla}, max_bytes: 4096}")
     )
     headers = (("X-Tier", "public_metadata.tier"), ("X-Me-Plan", "pla"))
-    assert config.identity == IdentityPolicy("X-Me-", headers, 4096, enrich=True)
+    assert config.identity == IdentityPolicy("X-Me-", headers, 4096, enrich=True, assertion_header="X-Me-Assertion")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 
 from gateway.config.webhooks import read_store
-from gateway.core.events import WebhookPolicy
+from gateway.core.events import Sender, WebhookPolicy
 from gateway.core.model import StoreAddress
 from tests.config.files import findings, loaded, only, written
 
@@ -27,7 +27,7 @@ def test_every_setting_counts():
         )
     )
     assert config.webhooks == WebhookPolicy(
-        paths=("/in", "/b/c"), secrets=(SECRET, SECRET[:-1] + "1"), instances=frozenset({"ins_1"}), max_body_bytes=2048,
+        paths=("/in", "/b/c"), senders=(Sender("clerk", (SECRET, SECRET[:-1] + "1"), "ins_1"),), max_body_bytes=2048,
         private_metadata=True, retention_days=7,
     )  # fmt: skip
     assert config.webhooks.needs_store

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.events import WebhookPolicy, as_ms, check_instance, member, read_event
+from gateway.core.events import Sender, WebhookPolicy, as_ms, check_instance, member, read_event
 from gateway.errors import BadRequest
 
 JSON = st.recursive(
@@ -156,6 +156,6 @@ def test_member_gives_objects_only() -> None:
 def test_a_store_is_needed_where_something_can_come_in(
     paths: tuple[str, ...], secrets: tuple[str, ...], needed: bool
 ) -> None:
-    policy = WebhookPolicy(paths=paths, secrets=secrets)
+    policy = WebhookPolicy(paths=paths, senders=(Sender("clerk", secrets),))
     assert policy.needs_store == needed
     assert "secrets" not in repr(policy)

@@ -238,6 +238,13 @@ def test_head_is_the_clients_fields_then_ours():
     ]
 
 
+def test_an_assertion_stands_last():
+    request = inbound()
+    forwarding(request.header, TRUSTED)
+    built = build_outbound(request, ROUTE, IDENTIFIED, OURS, assertion=b"\r\nX-User-Assertion: eyJ")
+    assert built.head.endswith(b"\r\nX-User-Id: user_1\r\nX-User-Assertion: eyJ")
+
+
 @pytest.mark.parametrize(
     ("preserve", "host", "sent"),
     [

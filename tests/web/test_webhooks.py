@@ -17,11 +17,12 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 from svix.webhooks import Webhook
 
-from gateway.core.events import WebhookPolicy
+from gateway.core.events import Sender
 from gateway.errors import BadRequest, ConfigError
 from gateway.web import webhooks
 from gateway.web.generation import Generation
 from gateway.web.webhooks import Signed, Verifier, read_signed
+from tests.fakes.clerk import FakeClerk
 from tests.fakes.clerk_events import body, gone, user
 from tests.fakes.directory import until_up
 from tests.fakes.gateway import Answer, Running, gateway, settings
@@ -340,10 +341,27 @@ async def test_the_verifier_forgets_old_secrets() -> None:
     ],
 )
 def test_which_instances_are_known(configured: str | None, kids: set[str] | None, instances: set[str]) -> None:
-    named = frozenset() if configured is None else frozenset({configured})
-    config: Any = SimpleNamespace(webhooks=WebhookPolicy(instances=named))
-    keys: Any = () if kids is None else tuple(SimpleNamespace(kids=frozenset({kid})) for kid in kids)
-    assert Generation(config, keys, None).instances == instances  # type: ignore[arg-type]
+    names = ("another",) if kids is None else ("another", "clerk")
+    config: Any = SimpleNamespace(issuers=[SimpleNamespace(name=name) for name in names])
+    keys: Any = tuple(SimpleNamespace(kids=frozenset(each or ())) for each in ({"ins_9"}, kids))[: len(names)]
+    known = Generation(config, keys, None).instances_of(Sender("clerk", (), configured))  # type: ignore[arg-type]
+    assert known == instances
+
+
+async def test_the_secret_of_one_instance_says_nothing_for_another(tmp_path: Path) -> None:
+    blocks = [
+        {"name": name, "issuer": f"{name}.example", "jwt_key": FakeClerk().pem(), "instance_id": f"ins_{name}",
+         "webhook_signing_secrets": [secret]}
+        for name, secret in (("one", SECRET), ("two", OTHER))
+    ]  # fmt: skip
+    store = {"url": f"sqlite:///{tmp_path / 'gateway.db'}"}
+    async with gateway(1, issuers=blocks, clerk=None, store=store) as running:
+        await until_up(running)
+        for name, secret, status in (("one", SECRET, 200), ("two", OTHER, 200), ("two", SECRET, 400)):
+            data = body("user.created", user(), instance=f"ins_{name}")
+            answer = await send(running, data, signed(data, f"msg_{name}_{status}", secret=secret))
+            assert answer.status == status
+        assert answer.json["reason"] == "instance"
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def _configuration(where: Addresses, known: settings.Secrets, folder: Path, stor
     from gateway import config
 
     url = f"sqlite:///{folder / settings.STORE}" if store is None else store
-    environ = settings.variables(where, known, store=url)
+    environ = settings.variables(where, known, store=url, keys=str(folder / settings.KEYS))
     text = config.builtin("dev.yaml")
     try:
         loaded = config.load_text(text, environ, name="config/dev.yaml")
@@ -123,7 +123,11 @@ async def _gateway(config: "Config") -> AsyncIterator[Callable[[], Awaitable[Non
     from gateway.web.app import Gateway  # here: `gateway token` and the tests of the two servers do without
 
     app = Gateway(config)
-    await app.start()
+    try:
+        await app.start()
+    except ConfigError as error:  # of the files beside it: see --keep
+        await app.close()
+        raise DevError("\n".join(map(str, error.findings))) from error
     try:
         yield app.wait_stopped
     finally:

@@ -16,6 +16,7 @@ from gateway.ops.dev.sending import new_secret
 # Not the names that `gateway run` takes by itself: kept in a project's folder, neither is ever in the other's way.
 STORE = "gateway-dev.db"
 FILE = "gateway-dev.yaml"
+KEYS = "gateway-dev-keys"
 _VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::-([^}]*))?\}")
 
 
@@ -28,8 +29,8 @@ class Secrets:
     webhook_secret: str = field(default_factory=new_secret)
 
 
-def variables(where: Addresses, known: Secrets, *, store: str) -> dict[str, str]:
-    """Give the variables of `config/dev.yaml`; `store` is a URL."""
+def variables(where: Addresses, known: Secrets, *, store: str, keys: str) -> dict[str, str]:
+    """Give the variables of `config/dev.yaml`; `store` is a URL, `keys` the directory of the assertion's keys."""
     return {
         "GATEWAY_PORT": where.gateway.rpartition(":")[2],
         "GATEWAY_DEV_ISSUER": where.issuer,
@@ -39,6 +40,7 @@ def variables(where: Addresses, known: Secrets, *, store: str) -> dict[str, str]
         "GATEWAY_DEV_SECRET_KEY": known.secret_key,
         "GATEWAY_DEV_WEBHOOK_SECRET": known.webhook_secret,
         "GATEWAY_DEV_STORE": store,
+        "GATEWAY_DEV_KEYS": keys,
     }
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
+import jwt
 import psycopg
 import pytest
 from svix.webhooks import Webhook
@@ -295,6 +296,25 @@ async def test_a_store_that_is_kept_is_there_at_the_next_start(tmp_path):
 async def test_a_store_there_cannot_be_is_said(options, says):
     with pytest.raises(DevError, match=says):
         await run_dev(0, write=lambda _: None, environ={}, **options)
+
+
+async def test_what_is_told_of_a_user_is_signed_too(dev):
+    _, seen = await dev.get("/hello", user="user_alice")
+    async with dev.session.get(f"{dev.where.gateway}/.well-known/gateway/jwks.json") as answer:
+        keys = jwt.PyJWKSet.from_dict(await answer.json())
+    token = seen["user"]["assertion"]
+    said = jwt.decode(
+        token, keys[jwt.get_unverified_header(token)["kid"]].key, algorithms=["ES256"], audience="sample",
+        issuer=dev.where.gateway, leeway=5,
+    )  # fmt: skip
+    assert said["sub"] == "user_alice"
+
+
+async def test_keys_kept_that_are_none_are_said(tmp_path):
+    (tmp_path / "gateway-dev-keys").mkdir(mode=0o700)
+    (tmp_path / "gateway-dev-keys" / "signing-key-000001.json").write_text("{}")
+    with pytest.raises(DevError, match="is not a signing key"):
+        await run_dev(0, 0, 0, 0, keep=str(tmp_path), write=lambda _: None, environ={})
 
 
 async def test_another_store_is_brought_up_to_date_and_used():

@@ -16,7 +16,7 @@ WHERE = Addresses("http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:
 
 def test_everything_is_asked_for():
     known = Secrets()
-    environ = variables(WHERE, known, store="sqlite:////tmp/x.db")
+    environ = variables(WHERE, known, store="sqlite:////tmp/x.db", keys="/no/such/keys")
     loaded = config.load_text(config.builtin("dev.yaml"), environ, name="dev.yaml")
     assert (loaded.port, loaded.admin.port, loaded.admin.token) == (1, 4, known.admin_token.encode())
     assert loaded.webhooks.secrets == (known.webhook_secret,)
@@ -25,7 +25,7 @@ def test_everything_is_asked_for():
 
 
 def test_the_file_for_other_commands_says_the_same():
-    environ = variables(WHERE, Secrets(), store="sqlite:////tmp/x.db")
+    environ = variables(WHERE, Secrets(), store="sqlite:////tmp/x.db", keys="/no/such/keys")
     text = written_out(config.builtin("dev.yaml"), environ)
     assert "${" not in text
     later = {"clerk.secret_key", "clerk.api_url"} & {each.pattern for each in UNBUILT}
