@@ -102,9 +102,9 @@ def test_a_section_half_from_the_environment_is_refused():
 
 
 def test_what_is_not_built_is_refused_in_each_of_several_issuers():
-    issuers = "[{name: a, issuer: a.example}, {name: b, issuer: b.example, domain: b.example}]"
+    issuers = "[{name: a, issuer: a.example}, {name: b, issuer: b.example, machine_secret_key: ak_x}]"
     assert [finding.key for finding in findings(written(clerk="{}", issuers=issuers)) if finding.level == "error"] == [
-        "issuers[1].domain"
+        "issuers[1].machine_secret_key"
     ]
 
 

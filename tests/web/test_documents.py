@@ -116,7 +116,8 @@ async def test_a_location_has_a_length(running: Running) -> None:
 
 async def test_without_handshake_only_the_sign_in_page_is_known(echo: ScriptedUpstream, api: FakeBackendApi) -> None:
     clerk = {"handshake": False, "secret_key": None, "sign_in_url": SIGN_IN}
-    async with pages(echo.port, api, **clerk) as running:
+    async with pages(echo.port, api, settings={"routes": ROUTES}, **clerk) as running:
+        assert (await running.get("/staff/x", fields=DOCUMENT)).status == 302
         answer = await running.get("/x", fields=DOCUMENT | cookies(__client_uat=5))
         assert (answer.status, location(answer)[0]) == (302, SIGN_IN)
         assert answer.value("x-clerk-auth-reason") == "client-uat-but-no-session-token"
