@@ -3,7 +3,7 @@
 The house, from the top; imports point down only:
 
     cli         the commands
-    ops         what commands do beside serving: check, reload, migrate, keys, dev
+    ops         what commands do beside serving: check, doctor, reload, migrate, keys, dev
     web         client connections, the order of stages, answers, own addresses, the composition root (`web/app`)
     net         key sets, and the upstream side: connections, pools, one exchange; tunnels of upgraded connections
     store       webhooks and the users, organisations and memberships they speak of, in SQLite or PostgreSQL

@@ -142,6 +142,32 @@ def check(path: str | None, *, strict: bool, as_json: bool) -> None:
     sys.exit(judge(path, os.environ, strict=strict, as_json=as_json, write=click.echo))
 
 
+@main.command()
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="As JSON, a list.")
+@click.option(
+    "--token", metavar="T|-", help="A token that was refused, or that should pass; - reads it from standard input."
+)
+@click.option("--origin", metavar="O", help="The origin of the page that calls, such as https://app.example.com.")
+@click.option("--cookie", metavar="C", help="The Cookie header that the browser sent.")
+@click.option("--header", "headers", metavar="H", multiple=True, help='Another header of the request: "Name: value".')
+@click.option("--url", metavar="U", help="What was called. It is not called again.")
+@click.option("--log", metavar="FILE|-", type=click.File("rb"), help="The gateway's log, in JSON.")
+def doctor(path: str | None, *, as_json: bool, **request: Any) -> None:
+    """Ask all that the gateway depends on; say what is wrong, and what to do about it. Changes nothing.
+
+    Given something of a request that went wrong, says why. Exits with 1 where anything is wrong.
+    """
+    from gateway.ops.doctor.evidence import Unusable, read_evidence
+    from gateway.ops.doctor.run import doctor as examine
+
+    try:
+        evidence = read_evidence(**request)
+    except Unusable as error:
+        raise click.UsageError(str(error)) from error
+    sys.exit(examine(path, os.environ, evidence, as_json=as_json, terminal=sys.stdout.isatty(), write=click.echo))
+
+
 @main.command(name="reload")
 @config_option
 def reload_running(path: str | None) -> None:
@@ -255,9 +281,12 @@ def dead_deliveries(path: str | None, **options: Any) -> None:
 @click.option("--admin-port", type=int, help="The admin listener's. Default: the gateway's + 3.")
 @click.option("--keep", metavar="DIR", help="Keep the store there. Default: it goes with this run.")
 @click.option("--store", metavar="URL", help="Another store, such as postgresql://…")
+@click.option("--production", is_flag=True, help="The issuer plays a production instance. Default: a development one.")
+@click.option("--cookie-life", "cookie_life_s", metavar="S", type=click.IntRange(1, 3600), default=60,
+              help="Seconds a session token in a cookie lives. Default: 60, as Clerk's.")  # fmt: skip
 def dev(
-    context: click.Context, port: int, issuer_port: int | None, upstream_port: int | None, admin_port: int | None,
-    keep: str | None, store: str | None,
+    context: click.Context, /, port: int, issuer_port: int | None, upstream_port: int | None, admin_port: int | None,
+    **options: Any,
 ) -> None:  # fmt: skip
     """Try it all on this machine: a local issuer, a sample upstream, the gateway in front. Ctrl-C ends it."""
     if context.invoked_subcommand is not None:
@@ -267,7 +296,7 @@ def dev(
 
     async def serve() -> None:
         running = asyncio.ensure_future(
-            run_dev(port, issuer_port, upstream_port, admin_port, keep=keep, store=store, write=click.echo)
+            run_dev(port, issuer_port, upstream_port, admin_port, write=click.echo, **options)
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, running.cancel)
@@ -352,7 +381,20 @@ def users(context: click.Context, port: int | None) -> None:
     _asked(list_world(_dev_issuer(context, port), write=click.echo))
 
 
+@dev.command()
+@click.pass_context
+@click.argument("token", metavar="TOKEN|-")
+@click.option("--port", type=int, help="The port `gateway dev` was given.")
+def revoke(context: click.Context, token: str, port: int | None) -> None:
+    """Take back an opaque machine token; the gateway may still take it for as long as it remembers it as good."""
+    from gateway.ops.dev.token_request import revoke_token
+
+    text = sys.stdin.readline() if token == "-" else token  # noqa: S105 - the word for: from standard input
+    click.echo(_asked(revoke_token(_dev_issuer(context, port), text.strip())))
+
+
 @main.command()
+@click.option("--type", metavar="T", default="session", show_default=True, help="Or a machine's: api_key, m2m, oauth.")
 @click.option("--user", metavar="ID", help="user_alice (default), user_bob, … or any other.")
 @click.option("--org", metavar="ORG", help='Organisation, by id or slug; "none" for none.')
 @click.option("--role", metavar="R", help="Role in it, with or without org:.")
@@ -362,6 +404,10 @@ def users(context: click.Context, port: int | None) -> None:
 @click.option("--foreign", is_flag=True, help="Another issuer's.")
 @click.option("--v1", is_flag=True, help="In the older form of session tokens.")
 @click.option("--pending", is_flag=True, help="Of a session with tasks still open.")
+@click.option("--scope", "scopes", metavar="S", multiple=True, help="Scope of a machine's token; may be repeated.")
+@click.option("--audience", metavar="A", multiple=True, help="Audience of an m2m or oauth token; may be repeated.")
+@click.option("--machine", metavar="ID", help="Whose an m2m token is: mch_reports (default) or any other.")
+@click.option("--jwt", is_flag=True, help="A signed m2m or oauth token instead of an opaque one.")
 @click.option("--port", default=DEV_PORT, show_default=True, help="The port `gateway dev` was given.")
 def token(port: int, **options: Any) -> None:
     """Print a token from the running `gateway dev`."""

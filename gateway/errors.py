@@ -9,14 +9,18 @@
     └── MethodNotAllowed 405      ├── InternalError 500         │   └── StoreSlow
     ├── Redirect 307              ├── UpstreamTimeout 504       ├── WebhooksNotConfigured 503
     │   └── SignInRedirect 302    └── ClerkApiDown 503          ├── Overloaded 503
-                                      └── ClerkApiRefused       └── Draining 503
+                                      ├── ClerkApiRefused       └── Draining 503
+                                      └── ClerkApiBusy
 
 A class fixes its status and public code; an instance carries a public reason from a closed list and, where it helps, a
 detail for the log alone. Only `web/respond.py` turns one into an answer. `SocketRefused` becomes a Close frame, and
 `ConfigError` never reaches a client.
 """
 
-from typing import ClassVar
+import math
+from typing import ClassVar, Final
+
+MAX_RETRY_AFTER_S: Final = 3600  # what somebody else's Retry-After makes ours say at most
 
 
 class GatewayError(Exception):
@@ -198,6 +202,14 @@ class ClerkApiRefused(ClerkApiDown):
     """Clerk's Backend API does not take the secret key (401, 403); `reason` is Clerk's own word for why."""
 
     retry_after_s = 60
+
+
+class ClerkApiBusy(ClerkApiDown):
+    """Clerk's Backend API has been asked too often (429) and wants to be left alone for `retry_after_s`."""
+
+    def __init__(self, retry_after_s: float, *, detail: str | None = None) -> None:
+        super().__init__(detail=detail)
+        self.retry_after_s = max(1, min(math.ceil(retry_after_s), MAX_RETRY_AFTER_S))
 
 
 class WebhooksNotConfigured(GatewayError):

@@ -1,6 +1,7 @@
 """The commands as a person runs them: real processes, exit codes, signals."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -230,3 +231,18 @@ async def test_dev_commands_say_what_is_missing(tmp_path: Path, args: tuple[str,
 async def test_dev_says_why_it_does_not_start(tmp_path: Path) -> None:
     code, _, err = await finished("dev", "--port", "0", "--keep", "/dev/null/x", cwd=tmp_path)
     assert (code, "--keep" in err) == (1, True)
+
+
+async def test_doctor_says_what_is_wrong_and_explains_a_token(tmp_path: Path) -> None:
+    async with ScriptedUpstream(Echo()) as upstream:
+        environ = environment(upstream.port) | {"CLERK_JWT_ISSUER_DOMAIN": "http://127.0.0.1:1"}
+        code, out, _ = await finished("doctor", environ=environ, cwd=tmp_path)
+        assert (code, "upstream all" in out or "upstream api" in out) == (0, True)  # with a jwt_key no issuer is needed
+        expired = CLERK.session_token(time.time() - 900)
+        told = ("doctor", "--json", "--token", expired, "--header", "Origin: https://app.example.com")
+        code, out, _ = await finished(*told, environ=environ, cwd=tmp_path)
+        found = {each["found"] for each in json.loads(out) if each["subject"] == "token"}
+        assert (code, any("expired 14 min ago" in each for each in found)) == (1, True)
+        assert expired not in out
+    code, _, err = await finished("doctor", "--url", "nonsense", environ=environ, cwd=tmp_path)
+    assert (code, "--url" in err) == (2, True)

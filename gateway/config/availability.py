@@ -32,17 +32,8 @@ def besides(*values: Any) -> Off:
     return lambda value: is_off(value) or str(value).lower() in {str(each).lower() for each in values}
 
 
-def _only_tokens(value: Any) -> bool:
-    kinds = value if isinstance(value, list) else str(value or "").split(",")
-    return {str(kind).strip() for kind in kinds} <= {"session", "template", ""}
-
-
 UNBUILT = (
     Unbuilt("workers", "more than one worker process is", besides(1)),
-    Unbuilt("clerk.machine_secret_key", "machine tokens are", is_off),
-    Unbuilt("clerk.machine_verify_per_s", "machine tokens are", besides(20, 20.0)),
-    Unbuilt("routes.*.token", "machine tokens are", _only_tokens),
-    Unbuilt("routes.*.require.scope", "machine tokens, which alone have scopes, are", is_off),
     Unbuilt("cache.url", "a shared cache is", besides("memory://")),
     Unbuilt("metrics.enabled", "metrics are", is_off),
     Unbuilt("tracing.endpoint", "tracing is", is_off),

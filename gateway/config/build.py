@@ -14,6 +14,7 @@ from gateway.config.findings import Path, Report
 from gateway.config.frontend_api import Place, review_proxies, with_frontend_apis
 from gateway.config.identity import build_identity
 from gateway.config.instances import instances_of
+from gateway.config.machines import with_machines
 from gateway.config.model import Config, IssuerConfig, LogPolicy
 from gateway.config.pages import review_sign_in, with_pages
 from gateway.config.rates import build_rates
@@ -39,6 +40,7 @@ def build(settings: Settings, report: Report) -> Config:
     needed = any(section.auth != "public" for section in settings.routes)
     backends = build_backends(instances, report)
     issuers = build_issuers(instances, report, needed=needed, backends=backends)
+    issuers = with_machines(issuers, instances, routes, report)
     public_url = report.tried(("public_url",), read_url, settings.public_url) if settings.public_url else None
     place = Place(public_url.text if public_url else None, settings.limits.body_bytes)
     issuers = with_frontend_apis(issuers, instances, report, place=place)

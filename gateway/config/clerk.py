@@ -44,7 +44,7 @@ def _build(instance: Instance, report: Report, *, needed: bool, backend: Backend
     key_path, issuer_path = (*at, "publishable_key"), (*at, "issuer")
     derived = report.tried(key_path, frontend_api, clerk.publishable_key) if clerk.publishable_key else None
     written = report.tried(issuer_path, _read_issuer, clerk.issuer) if clerk.issuer else None
-    if derived and written and derived != written:
+    if derived and written and not _is_same(derived, written):
         remedy = "Leave it out, or take the publishable key of the same instance"
         report.error(issuer_path, f"is not the publishable key's issuer, {derived.text}", remedy)
     issuer = written or derived
@@ -78,6 +78,11 @@ def _build(instance: Instance, report: Report, *, needed: bool, backend: Backend
         ),
         backend=backend,
     )
+
+
+def _is_same(derived: Url, written: Url) -> bool:
+    # A publishable key has no scheme; plain http can have been written for loopback only, as `gateway dev` does.
+    return derived == written or (written.scheme == "http" and derived.authority == written.authority)
 
 
 def frontend_api(publishable_key: str) -> Url:

@@ -16,6 +16,7 @@ from gateway.core.frontend_api import FrontendApiPolicy, FrontendApiProxy
 from gateway.core.handshake import PagesPolicy
 from gateway.core.identity import IdentityPolicy
 from gateway.core.limits import RatePolicy
+from gateway.core.machine import MachinePolicy
 from gateway.core.model import BackendAddress, Limits, ListenTls, StoreAddress
 from gateway.core.reconcile import SyncPolicy
 from gateway.core.routing import Route
@@ -34,8 +35,9 @@ class IssuerConfig:
     token_policy: TokenPolicy
     credentials: CredentialPolicy
     backend: BackendAddress | None = None  # None without a secret key: Clerk is asked for nothing but keys
-    pages: PagesPolicy | None = None  # None: documents are as any other request
     frontend_api: FrontendApiPolicy | None = None  # None: clients speak to Clerk themselves
+    machines: MachinePolicy | None = None  # None where no route takes machine tokens of it
+    pages: PagesPolicy | None = None  # None: documents are as any other request
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from gateway.config.convex import with_defaults
 from gateway.config.cors import build_cors, check_methods
 from gateway.config.findings import Path, Report, closest, did_you_mean
+from gateway.config.machines import token_types
 from gateway.config.rates import build_rates, check_counted
 from gateway.config.schema import Require, RouteSection, Settings
 from gateway.config.upstreams import NAME, NAME_RULE, read_prefix
@@ -81,7 +82,7 @@ def _route(section: RouteSection, name: str, path: Path, around: Surroundings, r
         methods=frozenset(section.methods),
         auth=section.auth,
         admission=Admission(
-            frozenset(section.token),
+            token_types(section.token),
             frozenset(section.audience),
             _issuer(section, path, around, report),
             section.allow_pending,
@@ -169,6 +170,7 @@ def _requirement(section: RouteSection, path: Path, report: Report) -> Requireme
         permissions=frozenset(map(with_org_prefix, require.permission)),
         plans=report.tried((*at, "plan"), with_scopes, require.plan) or frozenset(),
         features=report.tried((*at, "feature"), with_scopes, require.feature) or frozenset(),
+        scopes=frozenset(require.scope),
         org_any=require.org is True,
         orgs=frozenset() if require.org is True else frozenset(require.org),
         claims=tuple(require.claims.items()),

@@ -1,7 +1,7 @@
-"""Turn verified claims into a `Principal`: token class, organisation (v1 and v2), plans, features, who acts.
+"""Turn a user's verified claims into a `Principal`: token class, organisation (v1, v2), plans, features, who acts.
 
 Expects claims that `core/verify` has accepted. An optional claim of the wrong type counts as absent: it can take rights
-away, never give any. What a route asks of a principal is `core/policy`.
+away, never give any. Machines' tokens are `core/machine`'s; what a route asks of a principal is `core/policy`'s.
 """
 
 from collections.abc import Iterable
@@ -14,6 +14,7 @@ from gateway.errors import InvalidToken
 # Clerk's `cat` header: what a token was minted as; all are signed with the same key.
 SESSION_CATEGORY = "cl_B7d4PD111AAA"
 TEMPLATE_CATEGORY = "cl_B7d4PD222AAA"
+M2M_CATEGORY = "cl_B7d4PD333AAA"
 SILENT_CATEGORY = "cl_I7d4PD111III"  # says nothing, like a token from before the member existed
 
 MACHINE_PREFIX = "mch_"
@@ -39,7 +40,7 @@ def principal_from(claims: Claims, token: SignedToken) -> Principal:
         InvalidToken: a machine's or an unknown class of token, a session token without a session, a claim that every
             token has missing, or features that cannot be read.
     """
-    subject = _text(claims.get("sub"))
+    subject = as_text(claims.get("sub"))
     issued, expires = (numeric_date(claims, name) for name in ("iat", "exp"))
     if subject is None or issued is None or expires is None:
         raise InvalidToken("token-verification-failed", detail="sub, iat or exp missing")
@@ -51,11 +52,11 @@ def principal_from(claims: Claims, token: SignedToken) -> Principal:
         subject=subject,
         token_type=_token_type(subject, claims, token),
         claims=claims,
-        audience=_audience(claims.get("aud")),
+        audience=audience_of(claims.get("aud")),
         issued_at=issued,
         expires_at=expires,
         user_id=None if subject.startswith(OTHER_KINDS) else subject,
-        session_id=_text(claims.get("sid")),
+        session_id=as_text(claims.get("sid")),
         org_id=organisation.id,
         org_slug=organisation.slug,
         org_role=organisation.role,
@@ -63,7 +64,7 @@ def principal_from(claims: Claims, token: SignedToken) -> Principal:
         plans=_scoped(_list(claims.get("pla"))),
         features=_scoped(features),
         factor_age=_factor_age(claims.get("fva")),
-        actor=_text(_member(claims.get("act"), "sub")),
+        actor=as_text(member(claims.get("act"), "sub")),
         pending=claims.get("sts") == "pending",
     )
 
@@ -71,7 +72,7 @@ def principal_from(claims: Claims, token: SignedToken) -> Principal:
 def _token_type(subject: str, claims: Claims, token: SignedToken) -> str:
     if subject.startswith(MACHINE_PREFIX) or token.header.get("typ") in OAUTH_TYPES:
         raise InvalidToken("token-type-mismatch", detail="a machine token")
-    has_session = _text(claims.get("sid")) is not None
+    has_session = as_text(claims.get("sid")) is not None
     if token.category == TEMPLATE_CATEGORY:
         return "template"
     if token.category == SESSION_CATEGORY:
@@ -88,22 +89,22 @@ def _organisation(claims: Claims, features: list[str]) -> _Organisation:
         # Without `o` there is no organisation: `org_id` and the like can only be custom claims here.
         return _organisation_v2(claims.get("o"), features)
     return _named(
-        claims.get("org_id"), claims.get("org_slug"), claims.get("org_role"), _texts(claims.get("org_permissions"))
+        claims.get("org_id"), claims.get("org_slug"), claims.get("org_role"), as_texts(claims.get("org_permissions"))
     )
 
 
 def _organisation_v2(claim: Any, features: list[str]) -> _Organisation:
-    permissions = _permissions(features, _list(_member(claim, "per")), _list(_member(claim, "fpm")))
-    return _named(_member(claim, "id"), _member(claim, "slg"), _member(claim, "rol"), permissions)
+    permissions = _permissions(features, _list(member(claim, "per")), _list(member(claim, "fpm")))
+    return _named(member(claim, "id"), member(claim, "slg"), member(claim, "rol"), permissions)
 
 
 def _named(org_id: Any, slug: Any, role: Any, permissions: tuple[str, ...]) -> _Organisation:
     # A role or permission is held in an organisation; without one it is held nowhere.
-    if _text(org_id) is None:
+    if as_text(org_id) is None:
         return _NO_ORGANISATION
-    name = _text(role)
+    name = as_text(role)
     prefixed = name if name is None or name.startswith("org:") else f"org:{name}"
-    return _Organisation(_text(org_id), _text(slug), prefixed, permissions)
+    return _Organisation(as_text(org_id), as_text(slug), prefixed, permissions)
 
 
 def _permissions(features: list[str], names: list[str], maps: list[str]) -> tuple[str, ...]:
@@ -133,8 +134,9 @@ def _scoped(elements: Iterable[str]) -> frozenset[str]:
     )
 
 
-def _audience(value: Any) -> frozenset[str]:
-    return frozenset(_texts(value if isinstance(value, list) else [value]))
+def audience_of(value: Any) -> frozenset[str]:
+    """Read `aud`, a text or a list of texts; empty for anything else."""
+    return frozenset(as_texts(value if isinstance(value, list) else [value]))
 
 
 def _factor_age(value: Any) -> tuple[int, int] | None:
@@ -144,16 +146,19 @@ def _factor_age(value: Any) -> tuple[int, int] | None:
     return None
 
 
-def _member(value: Any, name: str) -> Any:
+def member(value: Any, name: str) -> Any:
+    """Give a member of what may not be an object; None where there is none."""
     return value.get(name) if isinstance(value, dict) else None
 
 
-def _text(value: Any) -> str | None:
+def as_text(value: Any) -> str | None:
+    """Give a text that is one and not empty."""
     return value if isinstance(value, str) and value else None
 
 
-def _texts(value: Any) -> tuple[str, ...]:
-    return tuple(value) if isinstance(value, list) and all(_text(each) is not None for each in value) else ()
+def as_texts(value: Any) -> tuple[str, ...]:
+    """Give a list of such texts; nothing of one with anything else in it."""
+    return tuple(value) if isinstance(value, list) and all(as_text(each) is not None for each in value) else ()
 
 
 def _list(value: Any) -> list[str]:

@@ -12,6 +12,7 @@ from gateway.core.balance import BreakerPolicy, HealthPolicy, RetryPolicy
 
 Claims = Mapping[str, Any]
 HeaderList = tuple[tuple[bytes, bytes], ...]
+MACHINE_TYPES = frozenset({"api_key", "m2m", "oauth"})
 SQLITE = "sqlite:///"  # then the path, as SQLAlchemy has it: with a fourth slash where it is absolute
 
 
@@ -96,11 +97,11 @@ class Principal(NamedTuple):
     """Who a verified token says is calling: facts of one token, whatever the route."""
 
     subject: str
-    token_type: str  # "session" | "template"
+    token_type: str  # "session" | "template" | "api_key" | "m2m" | "oauth"
     claims: Claims
     audience: frozenset[str]
     issued_at: float  # Unix seconds
-    expires_at: float
+    expires_at: float  # infinite for an API key without an end
     user_id: str | None = None
     machine_id: str | None = None
     session_id: str | None = None
@@ -115,6 +116,12 @@ class Principal(NamedTuple):
     pending: bool = False
     scopes: tuple[str, ...] = ()
     issuer: str = ""  # the name of the Clerk instance that it was verified for
+    key_id: str | None = None  # an API key's, which is no secret
+
+    @property
+    def is_machine(self) -> bool:
+        """Whether it came by a machine token: then its claims are whatever the token's maker wrote."""
+        return self.token_type in MACHINE_TYPES
 
 
 class Asserted(NamedTuple):

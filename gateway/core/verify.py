@@ -230,11 +230,16 @@ def _check_header(header: Mapping[str, Any]) -> None:
 
 def claimed_issuer(token: SignedToken) -> str | None:
     """Say whose a token says it is: good for choosing the keys that it has to stand up to, and for nothing else."""
+    return claimed(token, "iss")
+
+
+def claimed(token: SignedToken, name: str) -> str | None:
+    """Read a text claim that nobody has verified: good for choosing how to verify it, and for nothing else."""
     try:
         claims = _json_object(token.payload, "payload")
     except InvalidToken:
         return None
-    said = claims.get("iss")
+    said = claims.get(name)
     return said if isinstance(said, str) else None
 
 
@@ -242,7 +247,7 @@ def verify_token(token: SignedToken, key: RSAPublicKey, policy: TokenPolicy, *, 
     """Check the signature, then the claims at `now` (Unix seconds), and return the claims.
 
     Raises:
-        InvalidToken: the first check that fails; nothing of the payload is read before the signature holds.
+        InvalidToken: the first check that fails; nothing of the payload is believed before the signature holds.
     """
     claims = signed_claims(token, key)
     check_claims(claims, policy, now=now)
@@ -250,7 +255,7 @@ def verify_token(token: SignedToken, key: RSAPublicKey, policy: TokenPolicy, *, 
 
 
 def signed_claims(token: SignedToken, key: RSAPublicKey) -> Claims:
-    """Check the signature alone, and return what it is on. Raises InvalidToken."""
+    """Check the signature and return the claims, which still have to be checked. Raises InvalidToken."""
     if not _RS256.verify(token.signing_input, key, token.signature):
         raise InvalidToken("token-invalid-signature")
     return _json_object(token.payload, "payload")
@@ -262,16 +267,22 @@ def check_claims(claims: Claims, policy: TokenPolicy, *, now: float) -> None:
     Raises:
         InvalidToken: the first rule that fails, in Clerk's order.
     """
-    if not _is_short_text(claims.get("sub")):
-        raise InvalidToken("token-verification-failed", detail="sub missing, empty, too long or not printable")
-    if policy.audience and "aud" in claims and not policy.audience & _audience(claims["aud"]):
-        raise InvalidToken("token-verification-failed", detail="aud")
+    check_addressed(claims, policy)
     if policy.authorized_parties:
         _check_party(claims.get("azp"), policy)
     issuer = claims.get("iss")
     if not isinstance(issuer, str) or issuer not in policy.issuers:
         raise InvalidToken("token-invalid-issuer")
-    _check_times(claims, policy.leeway_s, now)
+    check_times(claims, policy.leeway_s, now=now)
+
+
+def check_addressed(claims: Claims, policy: TokenPolicy, *, needs_audience: bool = False) -> None:
+    """Check of whom and for whom a token is; `needs_audience`: one without `aud` is for nobody. Raises InvalidToken."""
+    if not _is_short_text(claims.get("sub")):
+        raise InvalidToken("token-verification-failed", detail="sub missing, empty, too long or not printable")
+    has_audience = needs_audience or "aud" in claims
+    if policy.audience and has_audience and not policy.audience & _audience(claims.get("aud")):
+        raise InvalidToken("token-verification-failed", detail="aud")
 
 
 def _audience(value: Any) -> frozenset[str]:
@@ -289,7 +300,8 @@ def _check_party(azp: Any, policy: TokenPolicy) -> None:
         raise InvalidToken("token-invalid-authorized-parties")
 
 
-def _check_times(claims: Claims, leeway_s: float, now: float) -> None:
+def check_times(claims: Claims, leeway_s: float, *, now: float) -> None:
+    """Check that a token is good at `now`. Raises InvalidToken."""
     expires, starts, issued = (numeric_date(claims, name) for name in ("exp", "nbf", "iat"))
     if expires is None or issued is None:
         raise InvalidToken("token-verification-failed", detail="exp or iat missing")

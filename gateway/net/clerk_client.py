@@ -1,7 +1,7 @@
 """How Clerk's Backend API is asked: at a pace, with patience, and what its answers come to when they are no answers.
 
-What is asked for is others' work (`clerk_api`). Raises `ClerkApiDown`, and `ClerkApiRefused` where the key is not
-taken; nothing else. The key is never logged.
+What is asked for is others' work (`clerk_api`, `machine_tokens`). Raises `ClerkApiDown`: `ClerkApiRefused` where the
+key is not taken, `ClerkApiBusy` where a 429 asks for more patience; nothing else. The key is never logged.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import aiohttp
 import orjson
 
 from gateway.core.events import as_name
-from gateway.errors import ClerkApiDown, ClerkApiRefused
+from gateway.errors import ClerkApiBusy, ClerkApiDown, ClerkApiRefused
 from gateway.net.jwks import cause_of
 
 API_VERSION: Final = "2026-05-12"
@@ -117,7 +117,7 @@ class ClerkClient:
         """Let nobody ask before Clerk wants to hear again."""
         wait_s = _wait_s(fields, now=self._clock())
         if last or wait_s > self._patience.longest_wait_s:
-            raise ClerkApiDown(detail=f"{path}: status 429, and to wait {wait_s:g} s")
+            raise ClerkApiBusy(wait_s, detail=f"{path}: status 429, and to wait {wait_s:g} s")
         self._next_at = max(self._next_at, self._now() + wait_s * (1 + self._rng() / 10))
 
     async def _send(self, method: str, path: str, query: Query, content: Any) -> tuple[int, Mapping[str, str], bytes]:

@@ -62,7 +62,9 @@ def _from_and_to(header: Header, visit: "Visit") -> bytes:
 
 def who_line(principal: Principal, *, missed: bool = False) -> bytes:
     """Write who a principal is, to be remembered with it; `missed`: the directory could not say more in time."""
-    told = (principal.subject, principal.session_id, principal.org_id)
+    # A machine stands where users do; an organisation's API key is nobody's in particular.
+    user = principal.subject if principal.subject != principal.org_id else None
+    told = (user, principal.session_id, principal.org_id)
     return WHO % tuple(_text(text) if text else NULL for text in told) + (MISSED if missed else b"")
 
 

@@ -262,7 +262,7 @@ class Gateway:
         listener = Listener(
             deps, own.server, limits=limits, deadlines=self.deadlines, log=self.log, clock=time.perf_counter
         )
-        for each in (listener.free_places, listener.count_unread):
+        for each in (listener.free_places, listener.count_unread, listener.renewals.sweep):
             self.deadlines.on_sweep(each)
         return listener
 
@@ -348,6 +348,7 @@ class Gateway:
         if self._acceptor is not None:
             await self._acceptor.close()
         finished = await self.listener.drain(config.drain_s)
+        await self.listener.renewals.close()
         self.log.event("stopped", level="info" if finished else "warning", all_finished=finished)
 
     async def close(self) -> None:

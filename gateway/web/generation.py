@@ -18,12 +18,14 @@ from gateway.core.events import Sender
 from gateway.core.frontend_api import ClerkFields, FrontendApiProxies
 from gateway.core.handshake import DOCUMENT_FIELDS
 from gateway.core.headers import FieldRules
+from gateway.core.machine import MachinePolicy
 from gateway.core.model import BackendAddress
 from gateway.core.routing import RouteTable
 from gateway.errors import ConfigError
 from gateway.net.clerk_client import open_session
 from gateway.net.handshakes import Handshakes
 from gateway.net.jwks import KeySource, RemoteKeys, StaticKeys
+from gateway.net.machine_tokens import MachineTokens
 from gateway.net.upstreams import Upstreams
 from gateway.store.signing_keys import KeysUnusable
 from gateway.telemetry import Log
@@ -87,6 +89,8 @@ class Generations:
         self._random_bits = random.Random().getrandbits  # noqa: S311  ids, not secrets: unique is enough
         self._session: aiohttp.ClientSession | None = None
         self._running: set[RemoteKeys] = set()  # keys that are being refreshed
+        self._machines: dict[tuple[str, MachinePolicy], MachineTokens] = {}
+        self._clerk: aiohttp.ClientSession | None = None  # which machine tokens are asked about with
         self._handshakes: dict[BackendAddress, Handshakes] = {}
         self._verdicts: WeakSet[VerifiedTokens] = WeakSet()  # those of requests that began before a reload too
 
@@ -137,9 +141,16 @@ class Generations:
             if isinstance(keys, RemoteKeys) and keys not in new.keys:
                 self._running.discard(keys)
                 await keys.retire()
+        used = {(issuer.name, issuer.machines) for issuer in new.config.issuers}
+        # Requests that wait for an answer still get it: nothing is closed here.
+        self._machines = {key: machines for key, machines in self._machines.items() if key in used}
 
     async def close(self) -> None:
-        """Stop refreshing keys."""
+        """Stop refreshing keys, and asking about tokens."""
+        for machines in self._machines.values():
+            await machines.close()
+        if self._clerk is not None:
+            await self._clerk.close()
         for keys in tuple(self._running):
             await self._end(keys)
         for handshakes in self._handshakes.values():
@@ -180,6 +191,19 @@ class Generations:
         await keys.first(self._first_keys_s)
         return keys
 
+    def _machine_tokens(self, issuer: IssuerConfig) -> MachineTokens | None:
+        """Give what asks an instance about machine tokens: the same as before where nothing of that has changed."""
+        policy = issuer.machines
+        if policy is None:
+            return None
+        made = self._machines.get((issuer.name, policy))
+        if made is None:
+            self._clerk = self._clerk or open_session()
+            made = self._machines[issuer.name, policy] = MachineTokens(
+                issuer.name, policy, self._clerk, on_event=self._log.event, now=self._monotonic, clock=self._now
+            )
+        return made
+
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = open_session()
@@ -205,7 +229,14 @@ class Generations:
         signer: Signer | None,
     ) -> Deps:  # fmt: skip
         issuers = [
-            Issuer(issuer.name, source, issuer.token_policy, issuer.credentials, self._pages(issuer))
+            Issuer(
+                issuer.name,
+                source,
+                issuer.token_policy,
+                issuer.credentials,
+                self._machine_tokens(issuer),
+                self._pages(issuer),
+            )
             for issuer, source in zip(config.issuers, keys, strict=True)
         ]
         self._verdicts.add(verified)
@@ -243,7 +274,7 @@ def _source(issuer: IssuerConfig) -> object:
 
 def _judges_alike(old: Config, new: Config) -> bool:
     """Say whether a verdict on a token, and what upstreams are told of it, would be the same under both."""
-    one, other = ([(each.name, each.token_policy) for each in config.issuers] for config in (old, new))
+    one, other = ([(each.name, each.token_policy, each.machines) for each in config.issuers] for config in (old, new))
     return one == other and old.identity == new.identity and old.assertion == new.assertion
 
 

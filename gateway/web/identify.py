@@ -1,6 +1,7 @@
 """From a request to who is calling: credential, remembered verdict or fresh verification, the route's admission.
 
-For a token seen before nothing here suspends. Only a key that is not there yet, or a user, makes a request wait.
+For a token seen before nothing here suspends. Only a key that is not there yet, a user, or Clerk's word on an opaque
+machine token makes a request wait.
 """
 
 from hashlib import sha256
@@ -10,12 +11,23 @@ from gateway.core.claims import principal_from
 from gateway.core.credentials import Credential, SignedOut, check_cookie_origin, find_credential
 from gateway.core.headers import refuse_repeated
 from gateway.core.identity import identity_block, identity_fields, unusable_headers
+from gateway.core.machine import (
+    check_audience,
+    check_carried,
+    check_class,
+    check_type,
+    jwt_kind,
+    opaque_kind,
+    principal_from_jwt,
+    remembered_until,
+    taken_by,
+)
 from gateway.core.model import NOTHING_ASSERTED, Header, Identified, Inbound, Principal
 from gateway.core.policy import admit
 from gateway.core.revocation import REASON, is_barred
 from gateway.core.routing import Route
 from gateway.core.session import check_cookie, cookie_reason
-from gateway.core.verify import read_token, verify_token
+from gateway.core.verify import read_token, signed_claims, verify_token
 from gateway.errors import InternalError, InvalidToken, MissingCredential
 from gateway.web.access import who_line
 from gateway.web.deps import Deps
@@ -45,7 +57,7 @@ async def identify(deps: Deps, inbound: Inbound, route: Route, client: Answering
         MissingCredential, InvalidToken: 401, in Clerk's words.
         Redirect: a document that has to be asked for elsewhere first.
         Forbidden: a cookie that another site's page may have sent (reason `origin`).
-        KeysUnavailable: nothing can be said about the token.
+        KeysUnavailable, ClerkApiDown, Overloaded: nothing can be said about the token.
     """
     header = inbound.header
     refuse_repeated(header)
@@ -67,8 +79,12 @@ async def identify(deps: Deps, inbound: Inbound, route: Route, client: Answering
         identified = deps.verified.get(key, issuers.keys.generation, now)
         if identified is None:
             named = found.issuer if found.source == "cookie" else route.admission.issuer
-            identified = await _judged(deps, issuers, found.token, key, now=now, named=named)
+            taken = taken_by(route.admission, in_authorization=found is header.credential)
+            identified = await _judged(deps, issuers, found.token, key, now=now, named=named, taken=taken)
         admit(identified.principal, route.admission)
+        if found is header.credential:
+            return identified
+        check_carried(identified.principal)
         if found.source == "header":
             return identified
         check_cookie(identified.principal, found)
@@ -82,21 +98,32 @@ async def identify(deps: Deps, inbound: Inbound, route: Route, client: Answering
     return identified
 
 
-async def identify_token(deps: Deps, raw: bytes, route: Route) -> Identified:
+async def identify_token(deps: Deps, raw: bytes, route: Route, *, in_authorization: bool = False) -> Identified:
     """Say who is calling by a token alone, as a header of that route would. Raises as `identify`."""
-    identified = await judge_token(deps, raw, named=route.admission.issuer)
+    named = route.admission.issuer
+    identified = await judge_token(deps, raw, route, named=named, in_authorization=in_authorization)
     admit(identified.principal, route.admission)
     return identified
 
 
-async def judge_token(deps: Deps, raw: bytes, *, named: str | None) -> Identified:
-    """Say whose a token is, of the instance `named` or of any, whatever a route makes of it. Raises as `identify`."""
+async def judge_token(
+    deps: Deps, raw: bytes, route: Route, *, named: str | None, in_authorization: bool = False
+) -> Identified:
+    """Say whose a token of a type that the route takes is, of the instance `named` or of any, before it is admitted.
+
+    Raises as `identify`.
+    """
     issuers = deps.issuers
     if issuers is None:
         raise InvalidToken("token-invalid-issuer")
     now, key = deps.now(), sha256(raw).digest()
     identified = deps.verified.get(key, issuers.keys.generation, now)
-    return identified or await _judged(deps, issuers, raw, key, now=now, named=named)
+    if identified is None:
+        taken = taken_by(route.admission, in_authorization=in_authorization)
+        identified = await _judged(deps, issuers, raw, key, now=now, named=named, taken=taken)
+    if not in_authorization:
+        check_carried(identified.principal)
+    return identified
 
 
 def _check_origin(inbound: Inbound, route: Route, issuer: Issuer) -> None:
@@ -123,14 +150,21 @@ def _token_key(header: Header, credential: Credential) -> bytes:
 
 
 async def _judged(
-    deps: Deps, issuers: Issuers, raw: bytes, token_key: bytes, *, now: float, named: str | None
+    deps: Deps, issuers: Issuers, raw: bytes, token_key: bytes, *, now: float, named: str | None, taken: frozenset[str]
 ) -> Identified:
-    """Verify a token that is not known to be good, unless it is known to be bad; of the instance `named`, or of any."""
+    """Verify a token that is not known to be good, unless it is known to be bad; of the instance `named`, or of any.
+
+    `taken` are the types that it may be of; for another nobody is asked and no signature is checked.
+    """
+    kind = opaque_kind(raw)
+    if kind is not None:
+        check_type(kind, None, taken)
+        return await _vouched(deps, issuers, raw, token_key, kind=kind, named=named)
     reason = deps.verified.refusal(token_key, now)
     if reason is not None:
         raise InvalidToken(reason)
     try:
-        return await _verified(deps, issuers, raw, token_key, now=now, named=named)
+        return await _verified(deps, issuers, raw, token_key, now=now, named=named, taken=taken)
     except InvalidToken as refused:
         # What one instance refuses may be another's, where a route or a cookie named it.
         if refused.reason in FINAL and (named is None or issuers.is_one):
@@ -139,27 +173,58 @@ async def _judged(
 
 
 async def _verified(
-    deps: Deps, issuers: Issuers, raw: bytes, token_key: bytes, *, now: float, named: str | None
+    deps: Deps, issuers: Issuers, raw: bytes, token_key: bytes, *, now: float, named: str | None, taken: frozenset[str]
 ) -> Identified:
+    """Verify a JWT by its instance's keys."""
     generation = issuers.keys.generation
     token = read_token(raw)
+    kind = jwt_kind(token)
+    check_type(kind, token.category, taken)
     issuer = issuers.of(token, named=named)
     if issuer is None:
         raise InvalidToken("token-invalid-issuer")
     key = issuer.keys.find(token.kid) or await issuer.keys.fetch_for(token.kid)
     if key is None:
         raise InvalidToken("jwk-kid-mismatch")
-    claims = verify_token(token, key, issuer.tokens, now=now)
-    principal = principal_from(claims, token)._replace(issuer=issuer.name)
+    if kind is None:
+        principal = principal_from(verify_token(token, key, issuer.tokens, now=now), token)
+    else:
+        check_class(kind, token)
+        principal = principal_from_jwt(kind, signed_claims(token, key), issuer.tokens, now=now)
+    good_until = principal.expires_at + issuer.tokens.leeway_s
+    return await _known(deps, issuer, principal, token_key, good_until=good_until, generation=generation)
+
+
+async def _vouched(
+    deps: Deps, issuers: Issuers, raw: bytes, token_key: bytes, *, kind: str, named: str | None
+) -> Identified:
+    """Have Clerk say whose an opaque machine token is."""
+    generation = issuers.keys.generation
+    issuer = issuers.opaque(named)
+    if issuer is None or issuer.machines is None:  # which no configuration comes to
+        raise InvalidToken("token-invalid-issuer")
+    principal = await issuer.machines.verify(kind, raw, token_key)
+    check_audience(principal, issuer.tokens)
+    good_until = remembered_until(principal)
+    return await _known(deps, issuer, principal, token_key, good_until=good_until, generation=generation)
+
+
+async def _known(
+    deps: Deps, issuer: Issuer, principal: Principal, token_key: bytes, *, good_until: float, generation: int
+) -> Identified:
+    """Meet whom a verified token names, and remember the verdict."""
+    principal = principal._replace(issuer=issuer.name)
     _check_revoked(deps, principal)  # who is not let in is not written down either
     is_known = deps.people is None or await deps.people.meet(principal)
     # From here on nothing waits: what is learnt of the user makes verdicts forgotten, this one too once it is there.
     _check_revoked(deps, principal)
     identified = _identified(deps, principal, is_known=is_known, skew_s=issuer.tokens.leeway_s)
     # Keys that changed while this one waited verify the next request again.
-    if generation == issuers.keys.generation:
-        good_until = principal.expires_at + issuer.tokens.leeway_s
-        if not is_known:
+    assert deps.issuers is not None
+    if generation == deps.issuers.keys.generation:
+        now = deps.now()
+        # An opaque token is not worth asking Clerk again so soon: what is learnt of its user has it asked about anyway.
+        if not is_known and not principal.is_machine:
             good_until = min(good_until, now + MISS_LIFE_S)
         deps.verified.put(token_key, identified, good_until=good_until, now=now)
     return identified

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from gateway.core.credentials import CredentialPolicy
 from gateway.core.handshake import PagesPolicy
-from gateway.core.model import Identified
+from gateway.core.model import Identified, Principal
 from gateway.core.verify import SignedToken, TokenPolicy, claimed_issuer
 from gateway.net.handshakes import Handshakes
 from gateway.net.jwks import KeySource
@@ -26,6 +26,13 @@ class Pages:
     clerk: Handshakes | None = None  # None: nobody
 
 
+class Machines(Protocol):
+    """What says whose an opaque machine token is (`net.machine_tokens`)."""
+
+    async def verify(self, kind: str, raw: bytes, key: bytes) -> Principal:
+        """Say whose it is; `key` is its hash. Raises InvalidToken, Overloaded, ClerkApiDown."""
+
+
 @dataclass(frozen=True, slots=True)
 class Issuer:
     """One Clerk instance whose tokens count."""
@@ -34,6 +41,7 @@ class Issuer:
     keys: KeySource
     tokens: TokenPolicy
     credentials: CredentialPolicy
+    machines: Machines | None = None  # None where no route takes opaque machine tokens of it
     pages: Pages | None = None  # None: documents are as any other request
 
 
@@ -84,6 +92,12 @@ class Issuers:
         """Give the one of this name. Raises KeyError."""
         return self._by_name[name]
 
+    def opaque(self, named: str | None) -> Issuer | None:
+        """Choose who is asked about a token that does not say whose it is: the only one, or the one named."""
+        if self.is_one:
+            return self._all[0]
+        return self._by_name.get(named) if named is not None else None
+
     def of(self, token: SignedToken, *, named: str | None = None) -> Issuer | None:
         """Choose whose token this claims to be; None where it is nobody's here, or not that of the one named."""
         if self.is_one:
@@ -92,7 +106,7 @@ class Issuers:
         chosen = next((issuer for issuer in self._all if token.kid in issuer.keys.kids), None)
         chosen = chosen or self._claimed(claimed_issuer(token))
         if chosen is None and named is not None:
-            return self._by_name[named]
+            return self._by_name.get(named)  # a route of before a reload may name one that is gone
         return chosen if named is None or chosen is None or chosen.name == named else None
 
     def _claimed(self, said: str | None) -> Issuer | None:

@@ -17,6 +17,7 @@ from gateway.telemetry import Log
 from gateway.web.access import access_line
 from gateway.web.connection import Connection
 from gateway.web.deps import Deps
+from gateway.web.renewals import Renewals
 from gateway.web.streams import Streams
 from gateway.web.visit import Visit
 
@@ -46,6 +47,7 @@ class Listener(web.Server):
         self.port = 0
         self.deadlines = deadlines
         self.streams = Streams(deadlines, deps.random_bits, deps.revoked.is_revoked)
+        self.renewals = Renewals(self.streams, lambda: self.deps, lambda: deadlines.now)
         self.room = Room(deadlines)
         self.unread_per_sweep, self._unread = UNREAD_PER_SWEEP, 0
         self.farewell_s = FAREWELL_S

@@ -100,7 +100,11 @@ class People:
 
     async def _looked_up(self, user_id: str, principal: Principal) -> User | None:
         known = await self._directory.user(user_id)
-        said = claims_row(user_id, principal.claims)
+        # A machine token's claims are whatever its maker wrote, and its user need not be there any more: only what
+        # Clerk says of him is written down.
+        said = claims_row(user_id, principal.claims) if not principal.is_machine else None
+        if known is None and said is None:
+            self._fetch(user_id, principal.issuer)
         if said is not None and (known is None or known.version < said.version):
             await self._directory.merge([said], now=self._now_ms())
             known = fold(known, said)

@@ -31,11 +31,17 @@ LONGEST_ID: Final = 64  # characters; Clerk's ids have about 32
 SEEN_PER_SWEEP: Final = 2_000  # 0.2 ms
 SEEN_PER_NEWCOMER: Final = 4  # more than one, so that room is found faster than it is asked for
 
+
+def _machine(principal: Principal) -> Who | None:
+    """Give what a machine is counted by: M2M tokens by machine, API keys each, OAuth tokens by whom they act for."""
+    return (principal.machine_id or principal.key_id or principal.subject) if principal.is_machine else None
+
+
 # By what of a principal each is counted; where it has none, it is not. The subject is the user's or machine's id.
 NAMES: Final[dict[str, Callable[[Principal], Who | None]]] = {
     "by_user": attrgetter("user_id"),
     "by_org": attrgetter("org_id"),
-    "by_machine": attrgetter("machine_id"),
+    "by_machine": _machine,
     "by_caller": attrgetter("subject"),
 }
 

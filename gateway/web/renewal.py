@@ -66,7 +66,7 @@ async def by_credential(page: Page) -> Identified:
             identified = await identify(page.deps, page.inbound, page.route)
             assert identified is not None  # which nobody with a token in the header is
             return identified
-        identified = await judge_token(page.deps, found.token, named=page.issuer.name)
+        identified = await judge_token(page.deps, found.token, page.route, named=page.issuer.name)
         check_cookie(identified.principal, found)
     except InvalidToken as refused:
         return await _renewed(page, found, refused)
@@ -105,7 +105,8 @@ async def _refreshed(page: Page) -> Identified | str:
     if not outcome.directives:
         return outcome.why
     try:
-        identified = await judge_token(page.deps, session_of(outcome.directives).encode(), named=page.issuer.name)
+        fresh = session_of(outcome.directives).encode()
+        identified = await judge_token(page.deps, fresh, page.route, named=page.issuer.name)
     except InvalidToken:
         return "invalid-session-token"
     page.follow(outcome.directives)

@@ -56,7 +56,10 @@ def refusal(
     error: GatewayError, *, request_id: bytes, cors: bytes, connection: bytes, is_head: bool = False,
     more: Mapping[str, object] = NOTHING_MORE,
 ) -> bytes:  # fmt: skip
-    """Give the gateway's own no, whole, as problem+json (RFC 9457) with what `more` may be known; or a redirect."""
+    """Give the gateway's own no, whole, as problem+json (RFC 9457), or the redirect that it is.
+
+    `more` is what else its receiver may know.
+    """
     if isinstance(error, Redirect):
         return _redirect(error, request_id=request_id, cors=cors, connection=connection)
     body = problem(error, request_id, **more)

@@ -121,7 +121,7 @@ async def _brought_in(page: Page, issuer: Issuer, directives: tuple[str, ...], *
     session, identified = session_of(directives), None
     if session:
         try:
-            identified = await judge_token(page.deps, session.encode(), named=issuer.name)
+            identified = await judge_token(page.deps, session.encode(), page.route, named=issuer.name)
         except InvalidToken as refused:
             # Fresh from Clerk and not good: a clock is wrong, or the configuration. It would go on in circles.
             detail = "a session fresh from its handshake"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from gateway.core.model import Principal
+from gateway.core.routing import Route
 from gateway.core.upgrade import answer_lines, check_accepted
 from gateway.errors import BadUpstreamResponse
 from gateway.net.tunnel import Tunnel
@@ -46,6 +47,11 @@ class Socket:
         tunnel.start(head, early=early, behind=behind)
         assert visit.route is not None
         self._stream = listener.streams.open(self, self._principal, max_age_s=visit.route.stream_max_age_s)
+
+    @property
+    def presented(self) -> tuple[bytes, Route] | None:
+        """The token in `Authorization` that it was opened with, and the route."""
+        return self._visit.presented
 
     def bind(self, principal: Principal | None) -> None:
         """Belong to this one from now on; None: to nobody."""

@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 from gateway.core.model import Principal
 from gateway.core.revocation import EVER, REASON, fits, is_issued_by
+from gateway.core.routing import Route
 from gateway.errors import Draining, InvalidToken
 from gateway.net.deadlines import SWEEP_S, Deadlines
 from gateway.net.tunnel import CLOSE_S
@@ -41,6 +42,10 @@ class Carried(Protocol):
     @property
     def endless(self) -> bool:
         """Whether it has no end of its own and its client comes back by itself."""
+
+    @property
+    def presented(self) -> tuple[bytes, Route] | None:
+        """The token in `Authorization` that it was opened with, and the route; None where there was none."""
 
     def break_off(self, ending: Ending) -> None:
         """End it as its protocol has it; never so that it looks like an end of the upstream's."""
@@ -75,7 +80,7 @@ class Stream:
 class Streams:
     """The open ones. `is_revoked` says of whom none may be."""
 
-    __slots__ = ("_deadlines", "_draining", "_is_revoked", "_of", "_open", "_random_bits")
+    __slots__ = ("_deadlines", "_draining", "_is_revoked", "_of", "_open", "_random_bits", "of_machines")
 
     def __init__(
         self, deadlines: Deadlines, random_bits: Callable[[int], int], is_revoked: Callable[[Principal], bool]
@@ -84,6 +89,7 @@ class Streams:
         self._open: set[Stream] = set()
         # By the ids of the user, the session and the organisation: sessions end all the time.
         self._of: defaultdict[str, set[Stream]] = defaultdict(set)
+        self.of_machines: set[Stream] = set()  # see `web.renewals`
         self._draining = False
 
     def __len__(self) -> int:
@@ -114,10 +120,13 @@ class Streams:
             return
         for name in _names(principal):
             self._of[name].add(stream)
+        if principal.is_machine:
+            self.of_machines.add(stream)
         if self._is_revoked(principal):
             stream.end(REVOKED)
 
     def _unbind(self, stream: Stream) -> None:
+        self.of_machines.discard(stream)
         for name in _names(stream.principal) if stream.principal is not None else ():
             those = self._of.get(name)
             if those is not None:

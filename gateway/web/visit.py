@@ -8,7 +8,7 @@ from aiohttp.streams import StreamReader
 
 from gateway.core.cors import answer_fields
 from gateway.core.frontend_api import FrontendApiProxy, relocate
-from gateway.core.model import Identified, Inbound, Principal
+from gateway.core.model import Credential, Identified, Inbound, Principal
 from gateway.core.routing import Route
 from gateway.errors import Draining, GatewayError
 from gateway.net.exchange import Answer
@@ -139,7 +139,8 @@ class Visit:
         if not self.upload.finished:
             self._connection.closing = True
         fields = self.cors() if cors is None else cors
-        line, more = self._connection_line() + self.added, as_clerk_says(error) if self.proxy is not None else {}
+        more = as_clerk_says(error) if self.proxy is not None else {}
+        line = self._connection_line() + self.added
         return self._write(
             respond.refusal(
                 error, request_id=self.request_id, cors=fields, connection=line, is_head=self.is_head, more=more
@@ -162,6 +163,12 @@ class Visit:
         if wire is None or inbound is None or inbound.method != "GET":
             return False
         return respond.is_event_stream(wire)
+
+    @property
+    def presented(self) -> tuple[bytes, Route] | None:
+        """The token in `Authorization`, and the route."""
+        found = self.inbound.header.credential if self.inbound is not None else None
+        return (found.token, self.route) if isinstance(found, Credential) and self.route is not None else None
 
     def break_off(self, ending: Ending) -> None:
         """Cut the client's connection, and with it what the upstream is still sending."""

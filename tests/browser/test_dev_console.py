@@ -55,7 +55,8 @@ async def test_a_user_is_changed_signed_in_banned_and_deleted(page: Any, where: 
     await page.locator("#outcome").get_by_text("user_bob passed").wait_for()
     assert "X-User-Org-Role" in await page.locator("#outcome").inner_text()
     await told(page, "session.created", "user_bob", "200 stored").wait_for()
-    assert {cookie["name"] for cookie in await page.context.cookies()} == {"__session", "__client_uat"}
+    names = {cookie["name"] for cookie in await page.context.cookies()}
+    assert names == {"__session", "__client_uat", "__clerk_db_jwt"}
     await robert.get_by_role("button", name="Ban").click()
     await robert.get_by_text("banned").wait_for()
     await told(page, "session.revoked", "user_bob", "200 stored").wait_for()

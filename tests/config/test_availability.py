@@ -97,14 +97,14 @@ def test_a_default_in_the_file_asks_as_the_file_does():
 
 
 def test_a_section_half_from_the_environment_is_refused():
-    finding = only(written(routes="[{path: /*, upstream: api, token: [m2m, '${S}']}]"), {"S": "oauth"})
-    assert (finding.key, finding.level) == ("routes[0].token", "error")
+    finding = only(written(identity="{assertion: {issuer: {a: x, b: '${S}'}}}"), {"S": "y"})
+    assert finding.level == "error"
 
 
 def test_what_is_not_built_is_refused_in_each_of_several_issuers():
-    issuers = "[{name: a, issuer: a.example}, {name: b, issuer: b.example, machine_secret_key: ak_x}]"
+    issuers = "[{name: a, issuer: a.example}, {name: b, issuer: b.example, domain: b.example}]"
     assert [finding.key for finding in findings(written(clerk="{}", issuers=issuers)) if finding.level == "error"] == [
-        "issuers[1].machine_secret_key"
+        "issuers[1].domain"
     ]
 
 

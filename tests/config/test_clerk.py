@@ -47,6 +47,15 @@ def test_a_key_and_its_issuer_agree():
     assert issuer(f"publishable_key: {KEY}, issuer: clerk.example.com").issuer == "https://clerk.example.com"
 
 
+def test_a_key_has_no_scheme_so_it_agrees_with_plain_http_on_loopback():
+    key = publishable_key("127.0.0.1:8081", "test")
+    made = issuer(f"publishable_key: {key}, issuer: http://127.0.0.1:8081")
+    assert (made.issuer, made.credentials.development) == ("http://127.0.0.1:8081", True)
+    assert made.credentials.cookie_suffix == cookie_suffix(key)
+    wrong = findings(clerk(f"publishable_key: {key}, issuer: http://127.0.0.1:8082"))
+    assert "is not the publishable key's issuer, https://127.0.0.1:8081" in [each.message for each in wrong]
+
+
 def test_a_key_and_another_issuer_do_not():
     finding = only(clerk(f"publishable_key: {KEY}, issuer: clerk.example.org"))
     assert (finding.key, finding.message) == (

@@ -102,6 +102,10 @@ def test_cookies_that_do_not_amount_to_signed_in_say_so():
 def test_development_instance_takes_no_cookies_without_dev_browser():
     policy = CredentialPolicy("https://clerk.example.com", development=True)
     assert find_credential(inbound(cookie=COOKIES), (policy,), now=0) == SignedOut("dev-browser-missing", sent=True)
+    for request in (inbound(), inbound(cookie=b"theme=dark")):
+        assert find_credential(request, (policy,), now=0) == SignedOut("dev-browser-missing", sent=False)
+    known = SignedOut("session-token-and-uat-missing", sent=False)
+    assert find_credential(inbound(cookie=b"__clerk_db_jwt=dvb_1"), (policy,), now=0) == known
     assert isinstance(find_credential(inbound(cookie=COOKIES + b"; __clerk_db_jwt=d"), (policy,), now=0), Credential)
 
 

@@ -76,6 +76,28 @@ class FakeClerk:
         absent: dict[str, Any] = dict.fromkeys(("fva", "sid", "sts", "v"), ...)
         return self.session_claims(now, **(absent | overrides))
 
+    def machine_claims(self, now: float, **overrides: Any) -> dict[str, Any]:
+        """Claims of an M2M token's JWT; `...` takes away."""
+        claims = {
+            "iss": self.issuer, "sub": "mch_1", "iat": int(now), "nbf": int(now) - 10, "exp": int(now) + 300,
+            "jti": "mt_1", "scopes": "mch_2 mch_3",
+        } | overrides  # fmt: skip
+        return {name: value for name, value in claims.items() if value is not ...}
+
+    def oauth_claims(self, now: float, **overrides: Any) -> dict[str, Any]:
+        """Claims of an OAuth access token's JWT (RFC 9068); `...` takes away."""
+        absent: dict[str, Any] = {"scopes": ...}
+        own = {"sub": "user_1", "jti": "oat_1", "client_id": "client_1", "scope": "profile email"}
+        return self.machine_claims(now, **(absent | own | overrides))
+
+    def m2m_token(self, now: float, **overrides: Any) -> str:
+        """Sign a good M2M token, changed as `machine_claims` says."""
+        return self.mint(self.machine_claims(now, **overrides), header={"cat": M2M})
+
+    def oauth_token(self, now: float, **overrides: Any) -> str:
+        """Sign a good OAuth access token, changed as `oauth_claims` says."""
+        return self.mint(self.oauth_claims(now, **overrides), header={"typ": "at+jwt"}, drop_header=("cat",))
+
     def session_token(self, now: float, **overrides: Any) -> str:
         """Sign a good session token, changed as `session_claims` says."""
         return self.mint(self.session_claims(now, **overrides))
@@ -150,7 +172,7 @@ class FakeIssuer:
     async def start(self) -> None:
         """Listen, on the port of last time if there was one."""
         app = web.Application()
-        app.router.add_get("/{path:.*}", self._answer)
+        app.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self._port).start()

@@ -19,6 +19,7 @@ from aiohttp import web
 
 from tests.fakes import clerk_events as shapes
 from tests.fakes.clerk import FakeClerk
+from tests.fakes.machine_tokens import PATHS, MachineTokens
 
 Object = dict[str, Any]
 PREFIX = "/v1"
@@ -190,10 +191,12 @@ class FakeBackendApi:
         self, population: Population, *, secret_key: str = "sk_live_abcdefgh", clerk: FakeClerk | None = None
     ) -> None:
         self.population, self.secret_key, self.clerk = population, secret_key, clerk or FakeClerk()
+        self.machines = MachineTokens()
         self.requests: list[str] = []
         self.last_headers: Mapping[str, str] = {}
         self.canned: deque[Canned] = deque()  # answered first, one each
         self.before: Callable[[str], None] = lambda path: None  # called with each request's path
+        self.templates: list[Object] = []  # JWT templates
         self.most = 500  # on a page
         self.with_organizations = True
         self.nonces: dict[str, Any] = {}  # what a handshake's nonce stands for, once
@@ -251,7 +254,11 @@ class FakeBackendApi:
         if self.cut:
             self.cut = False
             return await _broken(request)
-        status, value = self._answer(request, path)
+        if request.method == "POST" and request.path in PATHS:  # not below /v1
+            asked = await request.read()
+            status, value = self.machines.answer(request.path, request.headers, asked, secret_key=self.secret_key)
+        else:
+            status, value = self._answer(request, path)
         return web.Response(status=status, body=value if isinstance(value, bytes) else orjson.dumps(value),
                             content_type="application/json")  # fmt: skip
 
@@ -278,6 +285,8 @@ class FakeBackendApi:
         match request.method, [unquote(part) for part in path.strip("/").split("/")]:
             case "GET", ["jwks"]:
                 return 200, self.clerk.jwks()
+            case "GET", ["jwt_templates"]:
+                return 200, self.templates
             case "GET", ["users"]:
                 after = int(query["created_at_after"]) if "created_at_after" in query else None
                 return 200, self.population.users(after=after, ids=ids, **page)

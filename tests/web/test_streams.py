@@ -22,6 +22,7 @@ class Kept:
         self.ended: Ending | None = None
         self.ended_at = 0.0
         self.was_cut = False
+        self.presented = None
 
     def break_off(self, ending: Ending) -> None:
         assert self.ended is None

@@ -3,12 +3,12 @@
 `gateway sync` and the fetch at a first login work against it as against Clerk; its secret key is made at each start.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from hmac import compare_digest
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aiohttp import web
 
+from gateway.ops.dev.answers import Answer, behind
 from gateway.ops.dev.happenings import Happening, Wanted, happen
 from gateway.ops.dev.issuer import LocalIssuer
 from gateway.ops.dev.objects import membership_json, organisation_json, session_json, user_json
@@ -19,15 +19,13 @@ DEFAULT_LIMIT = 10
 MOST = 500  # of a page
 MOST_DIGITS = 15
 
-Handler = Callable[[web.Request], Awaitable[web.Response]]
-
 
 def backend_routes(
     issuer: LocalIssuer, tell: Callable[[Sequence[Happening]], object], secret_key: str
 ) -> list[web.AbstractRouteDef]:
     """Give the addresses below `/v1`; `tell` gets what Clerk would announce of what is asked for there."""
     api = _Api(issuer.world, tell)
-    table: list[tuple[str, str, Callable[[web.Request], object]]] = [
+    table: list[tuple[str, str, Answer]] = [
         ("GET", "/v1/jwks", lambda _: issuer.jwks()),
         ("GET", "/v1/users", api.users),
         ("GET", "/v1/users/count", api.count),
@@ -40,29 +38,7 @@ def backend_routes(
         ("GET", "/v1/organization_memberships", api.every_membership),
         ("POST", "/v1/sessions/{session_id}/revoke", api.revoke),
     ]
-    return [web.route(method, path, _behind(secret_key, answer)) for method, path, answer in table]
-
-
-def _behind(secret_key: str, answer: Callable[[web.Request], object]) -> Handler:
-    wanted = f"Bearer {secret_key}".encode()
-
-    async def handler(request: web.Request) -> web.Response:
-        sent = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-        if not compare_digest(sent, wanted):
-            return _error(401, "clerk_key_invalid", "the secret key is another one: `gateway dev` makes one anew")
-        try:
-            return web.json_response(answer(request))
-        except LookupError as error:
-            return _error(404, "resource_not_found", f"nothing is known of {error.args[0]}")
-        except ValueError as error:
-            return _error(422, "form_param_value_invalid", str(error))
-
-    return handler
-
-
-def _error(status: int, code: str, message: str) -> web.Response:
-    error = {"code": code, "message": message, "long_message": message, "meta": {}}
-    return web.json_response({"errors": [error], "clerk_trace_id": "dev"}, status=status)
+    return [web.route(method, path, behind(secret_key, answer)) for method, path, answer in table]
 
 
 class _Api:

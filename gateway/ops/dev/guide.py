@@ -27,6 +27,10 @@ class Known(Protocol):
         """What opens the admin listener."""
 
     @property
+    def publishable_key(self) -> str:
+        """What names the Clerk instance."""
+
+    @property
     def secret_key(self) -> str:
         """What opens the Backend API."""
 
@@ -89,7 +93,18 @@ Open {url} in a browser, or paste into another terminal, in this folder:
     {bearer})" {url}/hello
 
   The same by cookie, as a browser sends it
-    curl -b "__session=$({token}); __client_uat=1" {url}/hello
+    curl -b "__session=$({token}); __client_uat=1; __clerk_db_jwt=dvb_1" {url}/hello
+
+  A page that wants a session, for your browser: sign in as somebody, load it again after a minute, sign out
+    {url}/app
+
+  For machines: an API key, and one that lacks the scope; a signed M2M token; one that is taken back
+    {bearer} --type api_key --scope reports:read)" {url}/reports
+    {bearer} --type api_key)" {url}/reports
+    {bearer} --type m2m --jwt)" {url}/machines/hello
+    KEY=$({token} --type api_key)
+    curl -H "Authorization: Bearer $KEY" {url}/machines/hello
+    {dev} revoke "$KEY"     # the gateway asks anew within a minute
 
   For admins only: Alice may, Bob may not
     {bearer})" {url}/admin/hello
@@ -122,6 +137,7 @@ Open {url} in a browser, or paste into another terminal, in this folder:
   admin     {where.admin}   (token {known.admin_token})
   webhooks  {url}/webhooks/clerk   ({known.webhook_secret})
   Clerk's   CLERK_API_URL={where.issuer} CLERK_SECRET_KEY={known.secret_key}
+            CLERK_PUBLISHABLE_KEY={known.publishable_key}
   file      {file}   (what is running, for -c)
 
 Ctrl-C stops it all. Nothing but this run accepts these keys, tokens and secrets.

@@ -19,16 +19,19 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from gateway.ops.dev import shapes
+from gateway.ops.dev.clients import Clients
 from gateway.ops.dev.happenings import Happening, check_may_sign_in, sign_in
+from gateway.ops.dev.instance import Instance
+from gateway.ops.dev.machines import Machines
 from gateway.ops.dev.people import Person
+from gateway.ops.dev.redirects import LOOPBACK
 from gateway.ops.dev.token_request import TokenOptions, read_options
 from gateway.ops.dev.world import World
 
 FOREIGN_ISSUER = "https://clerk.stranger.example"
 
-_LOOPBACK = r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?"
-_HOST = re.compile(_LOOPBACK, re.IGNORECASE)
-_ORIGIN = re.compile("https?://" + _LOOPBACK)
+_HOST = re.compile(LOOPBACK, re.IGNORECASE)
+_ORIGIN = re.compile("https?://" + LOOPBACK)
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, POST",
     "Access-Control-Allow-Headers": "Content-Type",
@@ -51,10 +54,11 @@ class Signer:
         kid = "ins_dev" + "".join(secrets.choice(alphabet) for _ in range(24))
         return cls(issuer, kid, rsa.generate_private_key(public_exponent=65537, key_size=2048))
 
-    def sign(self, claims: dict[str, Any], category: str) -> str:
-        """Sign `claims` as Clerk does: RS256, with the token's class in the header parameter `cat`."""
+    def sign(self, claims: dict[str, Any], category: str | None, *, kind: str = "JWT") -> str:
+        """Sign `claims` as Clerk does: RS256, with the token's class in the header parameter `cat`, or in `typ`."""
         full = claims | {"iss": self.issuer}
-        return jwt.encode(full, self.key, algorithm="RS256", headers={"kid": self.kid, "cat": category})
+        headers = {"kid": self.kid, "typ": kind} | ({"cat": category} if category else {})
+        return jwt.encode(full, self.key, algorithm="RS256", headers=headers)
 
     def jwks(self) -> dict[str, Any]:
         """Give the public key as a key set."""
@@ -67,16 +71,22 @@ class Signer:
 class LocalIssuer:
     """Mints what Clerk would, for the users of a `world`; `url` is its own address, `gateway_origin` the default `azp`.
 
-    `tell` gets what Clerk would announce of it: a token for who is not signed in yet begins a session.
+    `tell` gets what Clerk would announce of it: a token for who is not signed in yet begins a session. Session tokens
+    in cookies live `cookie_life_s`.
     """
 
     def __init__(
         self, url: str, *, gateway_origin: str, world: World | None = None,
         tell: Callable[[Sequence[Happening]], object] = lambda _: None,
+        development: bool = True, cookie_life_s: int = shapes.LIFE_S,
     ) -> None:  # fmt: skip
         self.url = url
         self.world = world or World()
         self.tell = tell
+        self.played = Instance(url, development)
+        self.clients = Clients(self.world)
+        self.machines = Machines(self.world, self.sign)
+        self.cookie_life_s = cookie_life_s
         self._gateway_origin = gateway_origin
         self._signer = Signer.make(url)
         self._stranger: Signer | None = None
@@ -89,6 +99,23 @@ class LocalIssuer:
     def jwks(self) -> dict[str, Any]:
         """Give the key set that verifies everything but foreign tokens."""
         return self._signer.jwks()
+
+    def sign(self, claims: dict[str, Any], category: str | None, *, kind: str = "JWT", foreign: bool = False) -> str:
+        """Sign what else Clerk signs with the same key, or a stranger with theirs; `kind` is the header's `typ`."""
+        return (self._foreign() if foreign else self._signer).sign(claims, category, kind=kind)
+
+    def read_expired(self, token: str) -> dict[str, Any]:
+        """Give the claims of a token of its own, however old. Raises ValueError for any other."""
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                token,
+                self._signer.key.public_key(),
+                algorithms=["RS256"],
+                options={"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False},
+            )
+        except jwt.InvalidTokenError as error:
+            raise ValueError(f"not a token of this instance: {error}") from error
+        return claims
 
     def mint(
         self,
@@ -152,6 +179,9 @@ class LocalIssuer:
 
     def answer(self, options: TokenOptions, *, now: float, origin: str | None = None) -> dict[str, Any]:
         """Give the token asked for, and the cookies that Clerk's browser SDK would set with it."""
+        if options.type != "session":
+            token, claims = self.machines.mint(options)
+            return {"token": token, "claims": claims, "cookies": {}}
         token = self.mint(
             now,
             options.user,
@@ -166,9 +196,17 @@ class LocalIssuer:
             pending=options.pending,
         )
         claims = jwt.decode(token, options={"verify_signature": False})
+        return {"token": token, "claims": claims, "cookies": self._cookies(token, claims, options)}
+
+    def _cookies(self, token: str, claims: dict[str, Any], options: TokenOptions) -> dict[str, str]:
+        if options.template is not None:
+            return {}
         # The moment of the last sign-in or sign-out. A token older than it is refused, so it is the token's own moment.
-        cookies = {} if options.template is not None else {"__session": token, "__client_uat": str(claims["iat"])}
-        return {"token": token, "claims": claims, "cookies": cookies}
+        cookies = {"__session": token, "__client_uat": str(claims["iat"])}
+        if self.played.development:
+            session = self.world.session_by_id(claims["sid"])
+            cookies["__clerk_db_jwt"] = self.clients.holding(session).browser if session else "dvb_stranger"
+        return cookies
 
 
 def _status(person: Person, *, pending: bool) -> str:

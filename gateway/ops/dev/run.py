@@ -17,10 +17,14 @@ from gateway.errors import ConfigError, StoreDown
 from gateway.ops.dev import DevError, settings
 from gateway.ops.dev.backend_api import backend_routes
 from gateway.ops.dev.console import console_routes
+from gateway.ops.dev.frontend_api import frontend_routes
 from gateway.ops.dev.guide import DEFAULT_PORT, Addresses, command_name, dev_command, guide, token_command
 from gateway.ops.dev.issuer import LocalIssuer, issuer_app
+from gateway.ops.dev.machines_api import machine_routes
 from gateway.ops.dev.outbox import Outbox
 from gateway.ops.dev.sample import sample_app
+from gateway.ops.dev.sessions import session_routes
+from gateway.ops.dev.shapes import LIFE_S
 
 if TYPE_CHECKING:
     from gateway.config import Config
@@ -38,6 +42,8 @@ async def run_dev(
     *,
     keep: str | None = None,
     store: str | None = None,
+    production: bool = False,
+    cookie_life_s: int = LIFE_S,
     write: Callable[[str], object] = print,
     ready: Callable[[Addresses], object] | None = None,
     environ: Mapping[str, str] | None = None,
@@ -45,7 +51,8 @@ async def run_dev(
     """Serve until cancelled or until the gateway stops by itself.
 
     The issuer takes the port after the gateway's, the upstream and the admin listener the next two, unless given; 0 is
-    any free one. `keep` is a folder for the store, which else goes with this run, `store` the URL of another one.
+    any free one. `keep` is a folder for the store, which else goes with this run, `store` the URL of another one. The
+    issuer plays a development instance or one in `production`, whose tokens in cookies live `cookie_life_s`.
     `write` gets the text for people, `ready` the addresses once all answer; `environ` says how the CLI is called.
 
     Raises:
@@ -56,10 +63,12 @@ async def run_dev(
         where, issuer_socket, upstream_socket = _take_ports(stack, port, issuer_port, upstream_port, admin_port)
         command = _command(os.environ if environ is None else environ)
         token = token_command(command, where)
-        known = settings.Secrets()
+        issuer = LocalIssuer(
+            where.issuer, gateway_origin=where.gateway, development=not production, cookie_life_s=cookie_life_s
+        )
+        known = settings.Secrets(issuer.played)
         config, file = _configuration(where, known, folder, store)
         await _prepare_store(config)
-        issuer = LocalIssuer(where.issuer, gateway_origin=where.gateway)
         await stack.enter_async_context(_serve(await _issuer(stack, issuer, where, known), issuer_socket))
         await stack.enter_async_context(_serve(sample_app(issuer=where.issuer, token_command=token), upstream_socket))
         async with _gateway(config) as wait_stopped:
@@ -82,6 +91,9 @@ async def _issuer(
         routes=[
             *console_routes(issuer.world, outbox, gateway=where.gateway),
             *backend_routes(issuer, outbox.post, known.secret_key),
+            *session_routes(issuer, known.secret_key),
+            *machine_routes(issuer.machines, known.secret_key),
+            *frontend_routes(issuer, home=f"{where.gateway}/app"),
         ],
     )
 

@@ -14,6 +14,8 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
+from gateway.ops.dev.app_page import app_page
+
 LONGEST_WAIT_S = 60.0
 MOST_EVENTS = 1000
 MOST_BYTES = 1 << 30
@@ -50,6 +52,16 @@ def sample_app(*, issuer: str, token_command: str) -> web.Application:
             {"issuer": issuer, "token_command": token_command}, headers={"Cache-Control": "no-store"}
         )
 
+    async def signed_in(request: web.Request) -> web.StreamResponse:
+        # The page is for people; whoever asks for anything else sees what was received.
+        if not request.headers.get("Accept", "").startswith("text/html"):
+            return await _echo(request)
+        seen = user_seen(request.headers.items()) or {}
+        scheme, host = (request.headers.get(f"X-Forwarded-{name}", "") for name in ("Proto", "Host"))
+        text = app_page(seen, here=f"{scheme}://{host}{request.raw_path}", issuer=issuer)
+        headers = {"Cache-Control": "no-store", "Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
+        return web.Response(text=text, content_type="text/html", headers=headers)
+
     app = web.Application()
     # Other methods on these paths are echoed, like everything else.
     app.add_routes(
@@ -57,6 +69,8 @@ def sample_app(*, issuer: str, token_command: str) -> web.Application:
             web.get("/", page, allow_head=False),
             web.get("/public/assets/{name}", asset, allow_head=False),
             web.get("/public/config.json", settings, allow_head=False),
+            web.get("/app", signed_in, allow_head=False),
+            web.get("/app/{path:.*}", signed_in, allow_head=False),
             web.get("/public/stream", _stream, allow_head=False),
             web.get("/public/slow", _slow, allow_head=False),
             web.get("/public/status/{status}", _status, allow_head=False),

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 from gateway.ops.dev import DevError
 from gateway.ops.dev.guide import Addresses
+from gateway.ops.dev.instance import Instance
 from gateway.ops.dev.sending import new_secret
 
 # Not the names that `gateway run` takes by itself: kept in a project's folder, neither is ever in the other's way.
@@ -24,9 +25,20 @@ _VARIABLE = re.compile(r"\$\{([A-Z_]+)(?::-([^}]*))?\}")
 class Secrets:
     """What nobody but this run knows; nothing else accepts any of it."""
 
+    instance: Instance
     admin_token: str = field(default_factory=lambda: secrets.token_hex(16))
-    secret_key: str = field(default_factory=lambda: "sk_test_" + secrets.token_hex(20))
+    random: str = field(default_factory=lambda: secrets.token_hex(20))
     webhook_secret: str = field(default_factory=new_secret)
+
+    @property
+    def secret_key(self) -> str:
+        """What opens the Backend API."""
+        return f"sk_{self.instance.kind}_{self.random}"
+
+    @property
+    def publishable_key(self) -> str:
+        """What names the instance; no secret, but wanted beside that one."""
+        return self.instance.publishable_key
 
 
 def variables(where: Addresses, known: Secrets, *, store: str, keys: str) -> dict[str, str]:
@@ -37,6 +49,7 @@ def variables(where: Addresses, known: Secrets, *, store: str, keys: str) -> dic
         "GATEWAY_DEV_UPSTREAM": where.upstream,
         "GATEWAY_DEV_ADMIN_PORT": where.admin.rpartition(":")[2],
         "GATEWAY_DEV_ADMIN_TOKEN": known.admin_token,
+        "GATEWAY_DEV_PUBLISHABLE_KEY": known.publishable_key,
         "GATEWAY_DEV_SECRET_KEY": known.secret_key,
         "GATEWAY_DEV_WEBHOOK_SECRET": known.webhook_secret,
         "GATEWAY_DEV_STORE": store,

@@ -6,10 +6,11 @@ import subprocess
 import pytest
 
 from gateway.ops.dev.guide import Addresses, command_name, dev_command, guide, token_command
+from gateway.ops.dev.instance import Instance
 from gateway.ops.dev.settings import Secrets
 
 WHERE = Addresses("http://127.0.0.1:8080", "http://127.0.0.1:8081", "http://127.0.0.1:8082", "http://127.0.0.1:8083")
-KNOWN = Secrets()
+KNOWN = Secrets(Instance(WHERE.issuer))
 FILE = "/tmp/gateway-dev-x/gateway-dev.yaml"
 TEXT = guide(WHERE, KNOWN, token="gateway token", dev="gateway dev", command="gateway", file=FILE)
 

@@ -122,8 +122,23 @@ def test_azp(issuer, asked, origin, azp):
 
 def test_cookies_are_those_of_clerks_sdk(issuer):
     answer = issuer.answer(TokenOptions(), now=NOW)
+    browser = answer["cookies"].pop("__clerk_db_jwt")
     assert answer["cookies"] == {"__session": answer["token"], "__client_uat": str(NOW)}
+    assert issuer.clients.find(browser=browser).session_id == answer["claims"]["sid"]
     assert issuer.answer(TokenOptions(template="convex"), now=NOW)["cookies"] == {}
+    assert issuer.answer(TokenOptions(foreign=True), now=NOW)["cookies"]["__clerk_db_jwt"] == "dvb_stranger"
+
+
+def test_a_production_instance_names_no_browser():
+    issuer = LocalIssuer(URL, gateway_origin=GATEWAY, development=False)
+    assert issuer.answer(TokenOptions(), now=NOW)["cookies"].keys() == {"__session", "__client_uat"}
+
+
+def test_only_its_own_tokens_are_read_when_they_are_old(issuer):
+    assert issuer.read_expired(issuer.mint(NOW - 10_000_000))["sub"] == "user_alice"
+    for token in (issuer.mint(NOW, foreign=True), LocalIssuer(URL, gateway_origin=GATEWAY).mint(NOW), "x"):
+        with pytest.raises(ValueError, match="not a token of this instance"):
+            issuer.read_expired(token)
 
 
 async def test_well_known_addresses(client, issuer):

@@ -20,7 +20,7 @@ from gateway.ops.dev.event_request import EventOptions
 from gateway.ops.dev.firing import fire_at_gateway
 from gateway.ops.dev.guide import Addresses
 from gateway.ops.dev.run import run_dev
-from gateway.ops.dev.token_request import TokenOptions, fetch_token
+from gateway.ops.dev.token_request import TokenOptions, fetch_token, revoke_token
 from tests.fakes.postgres import binaries, running_postgres
 
 
@@ -66,6 +66,7 @@ async def test_page_and_its_files_come_through_the_gateway(dev):
     async with dev.session.get(dev.where.gateway + "/") as response:
         assert (response.status, response.content_type) == (200, "text/html")
         files = re.findall(r'(?:src|href)="([^"]+)"', await response.text())
+    files.remove("/app")  # which wants a session
     for path in [*files, "/public/config.json"]:
         async with dev.session.get(dev.where.gateway + path) as response:
             assert response.status == 200, path
@@ -133,11 +134,14 @@ async def test_nobody_has_no_identity(dev, path):
 async def test_cookies_of_the_page_are_a_session(dev):
     async with dev.session.post(dev.where.issuer + "/dev/token", json={"user": "user_bob"}) as response:
         cookies = (await response.json())["cookies"]
-    signed_in = "; ".join(f"{name}={value}" for name, value in cookies.items())
-    status, seen = await dev.get("/hello", headers={"Cookie": signed_in + "; theme=dark"})
+
+    def field(**other):
+        return {"Cookie": "; ".join(f"{name}={value}" for name, value in (cookies | other).items())}
+
+    status, seen = await dev.get("/hello", headers=field(theme="dark"))
     assert (status, seen["user"]["id"]) == (200, "user_bob")
     assert ["Cookie", "theme=dark"] in seen["headers"]
-    status, body = await dev.get("/hello", headers={"Cookie": f"__session={cookies['__session']}; __client_uat=0"})
+    status, body = await dev.get("/hello", headers=field(__client_uat="0"))
     assert (status, body["reason"]) == (401, "session-token-but-no-client-uat")
 
 
@@ -340,3 +344,37 @@ async def test_a_changed_user_is_seen_in_the_headers_and_in_the_directory(dev):
     headers = {"Authorization": f"Bearer {token}"}
     async with dev.session.get(dev.where.admin + "/v1/users/user_bob", headers=headers) as response:
         assert (await response.json())["email"] == "robert@x.example"
+
+
+async def test_machine_tokens_are_made_and_taken_back(dev):
+    token = await fetch_token(dev.where.issuer, TokenOptions(type="api_key", org="acme", scopes=("a",)))
+    assert token.startswith("ak_")
+    assert re.fullmatch("ak_[^ ]+ of org_acme is revoked", await revoke_token(dev.where.issuer, token))
+    for wrong in ("ak_unknown", await fetch_token(dev.where.issuer, TokenOptions(type="m2m", jwt=True))):
+        with pytest.raises(DevError, match="no opaque token that was made here"):
+            await revoke_token(dev.where.issuer, wrong)
+
+
+async def test_a_production_instance_has_a_live_key():
+    async with started(printed := [], production=True):
+        assert "CLERK_SECRET_KEY=sk_live_" in printed[0]
+        assert "CLERK_PUBLISHABLE_KEY=pk_live_" in printed[0]
+
+
+@pytest.mark.parametrize("options", [{"type": "api_key"}, {"type": "m2m"}, {"type": "oauth", "jwt": True}])
+async def test_machines_pass_with_their_scopes(dev, options):
+    status, seen = await dev.get("/reports", **options, scopes=("reports:read", "x"))
+    assert (status, seen["user"]["scopes"]) == (200, ["reports:read", "x"])
+    assert (await dev.get("/reports", **options))[1]["reason"] == "scope"
+    assert (await dev.get("/machines/hello", **options))[0] == 200
+    assert (await dev.get("/machines/hello", **options, foreign=True))[0] == 401
+    assert (await dev.get("/machines/hello", user="bob"))[0] == 401
+    assert (await dev.get("/hello", **options))[0] == 401
+    assert (await dev.get("/machines/hello", {"Accept": "text/html"}))[0] == 401  # a document, but there is no session
+
+
+async def test_a_machine_token_that_was_taken_back_is_refused(dev):
+    token = await fetch_token(dev.where.issuer, TokenOptions(type="api_key"))
+    await revoke_token(dev.where.issuer, token)
+    status, body = await dev.get("/machines/hello", {"Authorization": f"Bearer {token}"})
+    assert (status, body["reason"]) == (401, "token-invalid")

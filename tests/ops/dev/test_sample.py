@@ -41,6 +41,19 @@ async def test_echo_is_laid_out_for_reading_without_changing_a_value(client):
     assert len((await response.text()).splitlines()) == 12 + len(seen["headers"])
 
 
+@pytest.mark.parametrize("path", ["/app", "/app/x?a=1"])
+async def test_people_see_a_page_of_the_service_and_programs_what_was_received(client, path):
+    told = {"X-User-Id": "user_bob", "X-Forwarded-Proto": "http", "X-Forwarded-Host": "127.0.0.1:8080"}
+    response = await client.get(path, headers=told | {"Accept": "text/html,*/*"})
+    text = await response.text()
+    assert "Signed in as user_bob" in text
+    assert f'href="http://127.0.0.1:8080{path}"' in text
+    assert f"{ISSUER}/sign-out?redirect_url=" in text
+    assert "script-src" not in response.headers["Content-Security-Policy"]
+    assert response.headers["Cache-Control"] == "no-store"
+    assert (await (await client.get(path, headers=told)).json())["user"] == {"id": "user_bob"}
+
+
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS", "PURGE"])
 async def test_echo_takes_every_method(client, method):
     assert (await (await client.request(method, "/public/slow")).json())["method"] == method
@@ -132,7 +145,7 @@ async def test_page_and_its_files_are_served(client):
     page = await client.get("/")
     assert page.content_type == "text/html"
     for path in re.findall(r'(?:src|href)="([^"]+)"', await page.text()):
-        assert path.startswith("/public/assets/")
+        assert path.startswith("/public/assets/") or path == "/app"
         assert (await client.get(path)).status == 200
 
 

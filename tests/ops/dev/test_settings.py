@@ -9,13 +9,14 @@ from gateway.config.availability import UNBUILT
 from gateway.errors import ConfigError
 from gateway.ops.dev import DevError
 from gateway.ops.dev.guide import Addresses
+from gateway.ops.dev.instance import Instance
 from gateway.ops.dev.settings import Secrets, folder, variables, write_file, written_out
 
 WHERE = Addresses("http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3", "http://127.0.0.1:4")
 
 
 def test_everything_is_asked_for():
-    known = Secrets()
+    known = Secrets(Instance("http://127.0.0.1:2"))
     environ = variables(WHERE, known, store="sqlite:////tmp/x.db", keys="/no/such/keys")
     loaded = config.load_text(config.builtin("dev.yaml"), environ, name="dev.yaml")
     assert (loaded.port, loaded.admin.port, loaded.admin.token) == (1, 4, known.admin_token.encode())
@@ -25,7 +26,9 @@ def test_everything_is_asked_for():
 
 
 def test_the_file_for_other_commands_says_the_same():
-    environ = variables(WHERE, Secrets(), store="sqlite:////tmp/x.db", keys="/no/such/keys")
+    environ = variables(
+        WHERE, Secrets(Instance("http://127.0.0.1:2")), store="sqlite:////tmp/x.db", keys="/no/such/keys"
+    )
     text = written_out(config.builtin("dev.yaml"), environ)
     assert "${" not in text
     later = {"clerk.secret_key", "clerk.api_url"} & {each.pattern for each in UNBUILT}
@@ -43,7 +46,7 @@ def test_variables_without_a_value_take_their_default():
 
 
 def test_secrets_are_new_each_time_and_of_clerks_form():
-    one, other = Secrets(), Secrets()
+    one, other = Secrets(Instance("http://127.0.0.1:2")), Secrets(Instance("http://127.0.0.1:2"))
     assert one.admin_token != other.admin_token
     assert one.secret_key != other.secret_key
     assert one.webhook_secret != other.webhook_secret

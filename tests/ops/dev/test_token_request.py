@@ -1,5 +1,6 @@
 """What may be asked of the local issuer, and what `gateway token` says when it cannot be had."""
 
+import json
 import re
 
 import pytest
@@ -25,11 +26,12 @@ async def serve(aiohttp_server):
         pytest.param(TokenOptions(), id="defaults"),
         pytest.param(TokenOptions(user="user_bob", org="none", expires_in=-60, foreign=True, v1=True), id="some"),
         pytest.param(TokenOptions(role="admin", permissions=("a:b", "a:c"), template="convex", azp=""), id="others"),
+        pytest.param(TokenOptions(type="m2m", machine="mch_x", scopes=("a", "b:c"), jwt=True), id="machine"),
+        pytest.param(TokenOptions(type="oauth", audience=("https://api.example",)), id="audience"),
     ],
 )
 def test_options_survive_the_wire(options):
-    body = options.to_json() | {"permissions": list(options.permissions)}
-    assert read_options(body) == options
+    assert read_options(json.loads(json.dumps(options.to_json()))) == options
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,15 @@ def test_options_survive_the_wire(options):
         pytest.param({"permissions": "org:a:b"}, "permissions", id="text-for-list"),
         pytest.param({"permissions": [1]}, "permissions", id="list-of-numbers"),
         pytest.param({"user": 7}, "user", id="number-for-text"),
+        pytest.param({"type": None}, "type", id="null-for-type"),
+        pytest.param({"type": "m2m_token"}, "there are session, api_key, m2m, oauth", id="no-such-type"),
+        pytest.param({"scopes": ["a"]}, "scopes does not go with the type session", id="scopes-of-a-session"),
+        pytest.param({"jwt": True}, "jwt does not go with the type session", id="signed-session"),
+        pytest.param({"type": "api_key", "role": "admin"}, "role does not go with", id="role-of-a-key"),
+        pytest.param({"type": "m2m", "template": "convex"}, "template does not go with", id="template-of-a-machine"),
+        pytest.param({"type": "oauth", "machine": "mch_x"}, "machine is for the type m2m", id="machine-of-oauth"),
+        pytest.param({"type": "m2m", "machine": "reports"}, "begins with mch_", id="no-machine"),
+        pytest.param({"type": "m2m", "scopes": ["a b"]}, "is no scope", id="scope-with-a-blank"),
     ],
 )
 def test_options_refused(body, says):

@@ -1,5 +1,5 @@
 // The local issuer's page. It shows what /dev/state says and asks for changes by POST /dev/event, as the commands do;
-// it keeps nothing itself but the two cookies of Clerk's browser SDK, which every port of this host shares.
+// it keeps nothing itself but the cookies of Clerk's browser SDK, which every port of this host shares.
 
 const LOOK_MS = 2_000; // commands change things too
 const $ = (id) => document.getElementById(id);

@@ -1,4 +1,4 @@
-// The page plays Clerk's browser SDK: it signs in by fetching a session token, sets Clerk's two cookies on this origin,
+// The page plays Clerk's browser SDK: it signs in by fetching a session token, sets Clerk's cookies on this origin,
 // and fetches a new token before the old one ends. All it knows is in the cookies, so a reload keeps the session.
 
 const REFRESH_MS = 50_000; // as Clerk's SDK, for tokens of 60 s
@@ -48,7 +48,8 @@ const sessionOptions = (user, org) => ({ user, org, expires_in: 60 });
 async function signIn(user, org) {
   const { response, answer } = await answered("/dev/token", sessionOptions(user, org));
   if (!response.ok) return refused(answer.error);
-  setCookie("__client_uat", answer.cookies.__client_uat);
+  const { __session: _, ...others } = answer.cookies;
+  for (const [name, value] of Object.entries(others)) setCookie(name, value);
   keep(user, org, answer);
 }
 
@@ -76,8 +77,11 @@ function keep(user, org, { token, claims }) {
 
 function signOut() {
   session = null;
-  document.cookie = "__session=; path=/; max-age=0";
-  setCookie("__client_uat", "0"); // Clerk's word for: signed out everywhere
+  // Also those with a suffix, which a sign-in at /app leaves: either pair would do for the gateway.
+  for (const name of document.cookie.split("; ").map((pair) => pair.split("=")[0])) {
+    if (name.startsWith("__session")) document.cookie = `${name}=; path=/; max-age=0`;
+    if (name.startsWith("__client_uat")) setCookie(name, "0"); // Clerk's word for: signed out everywhere
+  }
   show();
 }
 
@@ -128,7 +132,7 @@ function curl({ path, template, by }) {
   const words = ["curl"];
   if (by !== "nothing" && session) {
     const token = `$(${[config.token_command, ...tokenOptions(by === "header" && template)].join(" ")})`;
-    words.push(by === "header" ? `-H "Authorization: Bearer ${token}"` : `-b "__session=${token}; __client_uat=1"`);
+    words.push(by === "header" ? `-H "Authorization: Bearer ${token}"` : `-b "__session=${token}; __client_uat=1; __clerk_db_jwt=dvb_1"`);
   }
   if ($("spoof").checked) words.push('-H "X-User-Id: user_mallory"');
   return [...words, location.origin + path].join(" ");

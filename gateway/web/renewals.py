@@ -1,0 +1,61 @@
+"""What was opened with a machine's token ends with it: nobody tells of its end, so it is judged again by and by.
+
+A user's session ends by a webhook (`web.revocations`), whatever became of the token that a stream was opened with. A
+machine's token is all there is behind it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from gateway.errors import GatewayError, InvalidToken
+from gateway.web.deps import Deps
+from gateway.web.identify import identify_token
+from gateway.web.streams import Ending, Stream, Streams
+
+# Between two rounds. Clerk is asked no oftener than for a request: what it says is believed for a minute.
+ROUND_S: Final = 10.0
+
+
+class Renewals:
+    """Judges the tokens behind open streams, one after the other; `deps` gives those in force."""
+
+    def __init__(self, streams: Streams, deps: Callable[[], Deps], clock: Callable[[], float]) -> None:
+        self._streams, self._deps, self._clock = streams, deps, clock
+        self._next_at = float("-inf")
+        self._round: asyncio.Task[None] | None = None
+
+    def sweep(self) -> None:
+        """Begin a round where one is due; called at each sweep of `net.deadlines`."""
+        if not self._streams.of_machines or self._round is not None or self._clock() < self._next_at:
+            return
+        self._next_at = self._clock() + ROUND_S
+        self._round = asyncio.get_running_loop().create_task(self._go_round())
+
+    async def _go_round(self) -> None:
+        try:
+            for stream in tuple(self._streams.of_machines):
+                if not stream.over:
+                    await self._renew(stream)
+        except GatewayError:
+            return  # nobody can say just now, of the others neither: that ends nothing
+        finally:
+            self._round = None
+
+    async def _renew(self, stream: Stream) -> None:
+        """End a stream whose token is not good any more. Raises GatewayError where that cannot be said."""
+        presented = stream.carried.presented
+        if presented is None:
+            return
+        token, route = presented
+        try:
+            await identify_token(self._deps(), token, route, in_authorization=True)
+        except InvalidToken as refused:
+            reason = refused.reason or ""
+            stream.end(Ending(4401, reason.encode(), refused.code, reason))  # CONTRACT §4
+
+    async def close(self) -> None:
+        """Stop."""
+        if self._round is not None:
+            self._round.cancel()
+            await asyncio.wait((self._round,))
