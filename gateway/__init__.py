@@ -29,8 +29,8 @@ What Clerk's own clients ask for under `clerk.proxy_path` leaves that way behind
 `web/frontend_api`, with what may go there in `core/frontend_api`.
 
 A document whose cookies do not say who asks is `web/documents`': `web/page` reads it by `core/session`'s table, then
-`web/returning` (back from Clerk's handshake) or `web/renewal` (a refresh), which ask Clerk by `net/handshakes`; whither
-it is sent says `core/handshake`, which cookies its answer brings `core/directives`.
+`web/returning` (back from Clerk's handshake) or `web/refreshing`, which ask Clerk by `net/handshakes`; whither it is
+sent says `core/handshake`, which cookies its answer brings `core/directives`.
 
 The way of a webhook:
 

@@ -155,7 +155,7 @@ async def test_a_header_token_of_no_session_needs_no_handshake(running: Running)
     now = int(running.clock())
     template = CLERK.mint(CLERK.template_claims(now - 300), header={"cat": TEMPLATE})
     answer = await running.get("/x", token=template, fields=DOCUMENT)
-    assert (answer.status, answer.json["reason"]) == (401, "token-expired")
+    assert (answer.status, answer.value("location")) == (401, None)
 
 
 async def test_a_token_without_a_usable_session_is_not_refreshed(running: Running, api: FakeBackendApi) -> None:
