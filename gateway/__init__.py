@@ -31,6 +31,10 @@ answer still on its way, is in `web/streams`, which ends it with its session. Co
 What Clerk's own clients ask for under `clerk.proxy_path` leaves that way behind its path, for Clerk's Frontend API:
 `web/frontend_api`, with what may go there in `core/frontend_api`.
 
+A document whose cookies do not say who asks is `web/documents`': `web/page` reads it by `core/session`'s table, then
+`web/returning` (back from Clerk's handshake) or `web/refreshing`, which ask Clerk by `net/handshakes`; whither it is
+sent says `core/handshake`, which cookies its answer brings `core/directives`.
+
 The way of a webhook:
 
     bytes -> Signed -> Event -> Arrival -> inbox row and directory row, in one transaction of many webhooks -> 200

@@ -44,7 +44,7 @@ def withhold(tree: dict[str, Any], report: Report) -> None:
     """Refuse what a file asks for and is not built; what the environment asks for is left out with one warning."""
     warned: set[str] = set()
     for unbuilt in UNBUILT:
-        for path, value in _everywhere(tree, unbuilt.pattern):
+        for path, value in list(_matching(tree, tuple(unbuilt.pattern.split(".")))):
             if unbuilt.off(value):
                 continue
             variables = _variables(value, path, report)
@@ -54,13 +54,6 @@ def withhold(tree: dict[str, Any], report: Report) -> None:
                 message = f"{unbuilt.capability} not available yet"
                 report.error(path, message, "Leave it out, or wait for a version that has it")
             discard(tree, path)
-
-
-def _everywhere(tree: dict[str, Any], pattern: str) -> list[tuple[Path, Any]]:
-    """Find what a pattern means; what is said of `clerk` holds for each of `issuers`."""
-    parts = tuple(pattern.split("."))
-    found = list(_matching(tree, parts))
-    return found + list(_matching(tree, ("issuers", "*", *parts[1:]))) if parts[0] == "clerk" else found
 
 
 def _warn(variables: tuple[str, ...], unbuilt: Unbuilt, path: Path, report: Report, warned: set[str]) -> None:

@@ -16,7 +16,7 @@ from gateway.config.identity import build_identity
 from gateway.config.instances import instances_of
 from gateway.config.machines import with_machines
 from gateway.config.model import Config, IssuerConfig, LogPolicy
-from gateway.config.pages import review_sign_in
+from gateway.config.pages import review_sign_in, with_pages
 from gateway.config.rates import build_rates
 from gateway.config.review import review_routes, review_upstreams
 from gateway.config.routes import Surroundings, build_routes
@@ -39,11 +39,12 @@ def build(settings: Settings, report: Report) -> Config:
     routes = build_routes(settings, around, report)
     needed = any(section.auth != "public" for section in settings.routes)
     backends = build_backends(instances, report)
-    public_url = report.tried(("public_url",), read_url, settings.public_url) if settings.public_url else None
-    public = public_url.text if public_url else None
-    issuers = build_issuers(instances, report, needed=needed, backends=backends, public_url=public)
+    issuers = build_issuers(instances, report, needed=needed, backends=backends)
     issuers = with_machines(issuers, instances, routes, report)
-    issuers = with_frontend_apis(issuers, instances, report, place=Place(public, settings.limits.body_bytes))
+    public_url = report.tried(("public_url",), read_url, settings.public_url) if settings.public_url else None
+    place = Place(public_url.text if public_url else None, settings.limits.body_bytes)
+    issuers = with_frontend_apis(issuers, instances, report, place=place)
+    issuers = with_pages(issuers, instances, report, public_url=place.public_url)
     review_sign_in(issuers, instances, routes, report)
     if not report.is_broken(("routes",)):
         review_routes(routes, report)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from gateway.config.findings import Path, Report
 from gateway.config.instances import CLERK, ISSUERS, Instance
 from gateway.config.model import IssuerConfig
-from gateway.config.pages import Around, build_pages, satellite_issuer
+from gateway.config.satellites import satellite_issuer
 from gateway.config.urls import Url, read_keys_url, read_outbound
 from gateway.core.cors import read_origins
 from gateway.core.credentials import CredentialPolicy
@@ -22,18 +22,10 @@ EXAMPLES = {
 
 
 def build_issuers(
-    instances: Sequence[Instance],
-    report: Report,
-    *,
-    needed: bool,
-    backends: Mapping[str, BackendAddress],
-    public_url: str | None = None,
+    instances: Sequence[Instance], report: Report, *, needed: bool, backends: Mapping[str, BackendAddress]
 ) -> tuple[IssuerConfig, ...]:
     """Make what verifies tokens: none without a Clerk instance, which is an error where some route needs one."""
-    made = [
-        _build(each, report, needed=needed, backend=backends.get(each.name), public_url=public_url)
-        for each in instances
-    ]
+    made = [_build(each, report, needed=needed, backend=backends.get(each.name)) for each in instances]
     issuers = tuple(issuer for issuer in made if issuer is not None)
     seen: dict[str, IssuerConfig] = {}
     for issuer in issuers:
@@ -47,9 +39,7 @@ def _path_of(issuer: IssuerConfig, instances: Sequence[Instance]) -> Path:
     return next(each.at for each in instances if each.name == issuer.name)
 
 
-def _build(
-    instance: Instance, report: Report, *, needed: bool, backend: BackendAddress | None, public_url: str | None
-) -> IssuerConfig | None:
+def _build(instance: Instance, report: Report, *, needed: bool, backend: BackendAddress | None) -> IssuerConfig | None:
     name, at, clerk = instance
     key_path, issuer_path = (*at, "publishable_key"), (*at, "issuer")
     derived = report.tried(key_path, frontend_api, clerk.publishable_key) if clerk.publishable_key else None
@@ -67,7 +57,6 @@ def _build(
     _review(instance, issuer, report, needed=needed)
     development = _is_development(clerk.publishable_key, issuer)
     here = satellite_issuer(instance, report, development=development) or issuer.text
-    around = Around(here, development, backend, public_url)
     return IssuerConfig(
         name=name,
         key=instance.key,
@@ -88,7 +77,6 @@ def _build(
             development=development,
         ),
         backend=backend,
-        pages=build_pages(instance, around, report),
     )
 
 

@@ -14,7 +14,7 @@ from gateway.net.handshakes import Handshakes
 from gateway.web.identify import judge_token
 from gateway.web.issuers import Issuer
 from gateway.web.page import Page, Stuck
-from gateway.web.renewal import by_cookies
+from gateway.web.refreshing import by_cookies
 
 _NONCE = re.compile(r"[\x21-\x7E]{1,512}")
 

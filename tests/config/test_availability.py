@@ -101,13 +101,6 @@ def test_a_section_half_from_the_environment_is_refused():
     assert (finding.key, finding.level) == ("tracing.endpoint", "error")
 
 
-def test_what_is_not_built_is_refused_in_each_of_several_issuers():
-    issuers = "[{name: a, issuer: a.example}, {name: b, issuer: b.example, domain: b.example}]"
-    assert [finding.key for finding in findings(written(clerk="{}", issuers=issuers)) if finding.level == "error"] == [
-        "issuers[1].domain"
-    ]
-
-
 def test_one_target_is_as_good_as_a_url():
     config = loaded(written(upstreams="{api: {targets: [{url: http://10.0.0.1:81, weight: 1}]}}"))
     assert config.routes[0].upstream.endpoints[0].label == "10.0.0.1:81"

@@ -116,7 +116,8 @@ async def test_a_location_has_a_length(running: Running) -> None:
 
 async def test_without_handshake_only_the_sign_in_page_is_known(echo: ScriptedUpstream, api: FakeBackendApi) -> None:
     clerk = {"handshake": False, "secret_key": None, "sign_in_url": SIGN_IN}
-    async with pages(echo.port, api, **clerk) as running:
+    async with pages(echo.port, api, settings={"routes": ROUTES}, **clerk) as running:
+        assert (await running.get("/staff/x", fields=DOCUMENT)).status == 302
         answer = await running.get("/x", fields=DOCUMENT | cookies(__client_uat=5))
         assert (answer.status, location(answer)[0]) == (302, SIGN_IN)
         assert answer.value("x-clerk-auth-reason") == "client-uat-but-no-session-token"
@@ -168,3 +169,13 @@ async def test_no_query_and_no_token_is_ever_logged(running: Running) -> None:
     assert "secret" not in told
     assert old[-20:] not in told
     assert "n1" not in told
+
+
+async def test_where_only_machines_are_let_in_no_document_comes_back(
+    echo: ScriptedUpstream, api: FakeBackendApi
+) -> None:
+    routes = [{"name": "machines", "path": "/*", "upstream": "api", "token": "m2m"}]
+    async with pages(echo.port, api, sign_in_url=SIGN_IN, settings={"routes": routes}) as running:
+        for came in (cookies(__client_uat=5), cookies(__clerk_handshake_nonce="n1"), {}):
+            answer = await running.get("/x", fields=DOCUMENT | came)
+            assert (answer.status, answer.value("location"), api.requests) == (401, None, [])

@@ -159,7 +159,7 @@ async def test_in_development_it_leaves_the_url_all_the_same(echo: ScriptedUpstr
     async with pages(echo.port, api, DEV) as running:
         api.canned.append(Canned(500))
         good = cookies(__session=DEV.session_token(running.clock()), __client_uat=5, __clerk_db_jwt="dvb")
-        answer = await running.get(f"/x?{BROUGHT}=n1", fields=DOCUMENT | good)
+        answer = await running.get(f"/x?{BROUGHT}=n1&__clerk_db_jwt=dvb", fields=DOCUMENT | good)
         assert (answer.status, answer.value("location")) == (307, f"{APP}/x")
 
 

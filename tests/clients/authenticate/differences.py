@@ -236,7 +236,12 @@ DIFFERENCES: Mapping[str, Difference] = {
             + "token-type-mismatch": "api_key-route-session-cookie m2m-route-session-cookie oauth-route-session-cookie "
             "m2m-jwt-in-a-cookie",
             OUT
-            + "session-token-and-uat-missing": "api_key-route-nothing m2m-route-nothing oauth-route-nothing machines-route-nothing",
+            + "session-token-and-uat-missing": "api_key-route-nothing m2m-route-nothing oauth-route-nothing machines-route-nothing "
+            "api_key-route-document-returning m2m-route-document-returning oauth-route-document-returning machines-route-document-returning",
+            OUT
+            + "client-uat-but-no-session-token": "api_key-route-document-session-missing m2m-route-document-session-missing oauth-route-document-session-missing machines-route-document-session-missing",
+            OUT
+            + "session-token-expired-refresh-non-eligible-no-refresh-cookie": "api_key-route-document-expired-cookie m2m-route-document-expired-cookie oauth-route-document-expired-cookie machines-route-document-expired-cookie",
         },
     ),
     **_because(
@@ -247,7 +252,8 @@ DIFFERENCES: Mapping[str, Difference] = {
             OUT
             + "token-expired": "api_key-route-expired-session m2m-route-expired-session oauth-route-expired-session "
             "machines-route-expired-session session_or_key-route-expired-session "
-            "any-route-expired-session",
+            "any-route-expired-session "
+            "api_key-route-document-expired-header m2m-route-document-expired-header oauth-route-document-expired-header machines-route-document-expired-header",
         },
     ),
     **_because(
