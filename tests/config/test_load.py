@@ -120,11 +120,13 @@ def test_findings_are_not_unreadable(elsewhere):
 
 def test_the_file_of_dev_is_good():
     environ = {"GATEWAY_DEV_ISSUER": "http://127.0.0.1:8081", "GATEWAY_DEV_UPSTREAM": "http://127.0.0.1:8082"}
-    config = load(str(CONFIG / "dev.yaml"), environ | {"GATEWAY_PORT": "9000", "GATEWAY_DEV_KEYS": "/no/such/keys"})
-    assert [route.name for route in config.routes] == ["page", "public", "optional", "admin", "template", "rest"]
+    environ |= {"GATEWAY_PORT": "9000", "GATEWAY_DEV_KEYS": "/no/such/keys", "GATEWAY_DEV_SECRET_KEY": "sk_test_abcdefgh"}
+    config = load(str(CONFIG / "dev.yaml"), environ)
+    names = ["page", "public", "optional", "admin", "reports", "machines", "template", "rest"]
+    assert [route.name for route in config.routes] == names
     assert (config.host, config.port, config.logs.format) == ("127.0.0.1", 9000, "console")
     assert "http://localhost:9000" in config.issuer.token_policy.authorized_parties
-    assert {warning.key for warning in config.warnings} <= {"clerk.issuer", "clerk.api_url"}
+    assert {warning.key for warning in config.warnings} <= {"clerk.issuer", "clerk.api_url", "clerk.handshake"}
     assert (config.admin, config.webhooks.secrets, config.needs_store) == (None, (), False)
 
 
