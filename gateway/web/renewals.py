@@ -40,6 +40,7 @@ class Renewals:
     async def _go_round(self) -> None:
         try:
             for stream in tuple(self._streams.of_machines):
+                await asyncio.sleep(0)  # what is remembered does not suspend, and thousands would hold requests up
                 if not stream.over:
                     await self._renew(stream)
         finally:

@@ -81,6 +81,17 @@ async def test_clerk_is_asked_no_oftener_than_for_requests() -> None:
         assert all([await is_open(each) for each in opened])
 
 
+async def test_a_round_over_many_lets_requests_in_between() -> None:
+    async with sockets(*[KEY] * 20) as (running, _api, _opened):
+        running.clock.seconds += 11
+        turns, renewals = 0, running.app.listener.renewals
+        running.pass_time(11)
+        while renewals.is_busy:
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns >= 20
+
+
 async def test_a_jwt_ends_with_its_time() -> None:
     async with sockets() as (running, _api, _none):
         token = CLERK.m2m_token(running.clock())
