@@ -204,6 +204,8 @@ class MachineTokens:
             self._refuse(question.key, refused.reason or "")
             raise
         except ClerkApiDown as down:
+            if isinstance(down, ClerkApiBusy):  # to the first try or to the second
+                self._rest_until = self._now() + min(down.retry_after_s or 0, MOST_REST_S)
             self._tell(down, address)
             raise
         self._tell(None)
@@ -215,8 +217,7 @@ class MachineTokens:
         content, began = {name: question.raw.decode("ascii")}, self._now()
         try:
             return await client.answer("POST", path, content=content)
-        except ClerkApiBusy as busy:
-            self._rest_until = self._now() + min(busy.retry_after_s or 0, MOST_REST_S)
+        except ClerkApiBusy:
             raise
         except ClerkApiDown:
             if self._now() - began > QUICK_S or self._window.wait_s(self._now()):

@@ -218,7 +218,7 @@ class Gateway:
         self.listener = await self._make_listener(own, deps, config.limits)
         revocations = self._records.revocations
         revocations.when_ended = self._end
-        looks = self._contexts.look, self._assertions.look
+        looks = self._contexts.look, self._assertions.look, self._generations.sweep
         for each in (*looks, self._buckets.sweep, revocations.sweep, self.log.flush):
             self.deadlines.on_sweep(each)
         self.deadlines.start()

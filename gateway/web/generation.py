@@ -7,7 +7,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from weakref import WeakSet
 
 import aiohttp
@@ -37,6 +37,7 @@ from gateway.web.local import PATHS
 from gateway.web.people import People
 from gateway.web.rates import Buckets, rates_of
 
+CLOCK_S: Final = 5.0  # by which a clock may be put back without a verdict lasting much longer than it should
 # What a listening socket or a process is made with.
 FIXED: tuple[tuple[str, Callable[[Config], object]], ...] = (
     ("listen.host", lambda config: config.host),
@@ -93,6 +94,7 @@ class Generations:
         self._clerk: aiohttp.ClientSession | None = None  # which machine tokens are asked about with
         self._handshakes: dict[BackendAddress, Handshakes] = {}
         self._verdicts: WeakSet[VerifiedTokens] = WeakSet()  # those of requests that began before a reload too
+        self._seen_at = now()
 
     async def first(self, config: Config, people: People | None) -> Generation:
         """Make the first one; where the keys cannot be had soon, without them.
@@ -223,6 +225,13 @@ class Generations:
         """Have the verdicts on whoever fits reached anew, under every configuration that requests still go by."""
         for verified in self._verdicts:
             verified.forget(user=user, session=session, org=org)
+
+    def sweep(self) -> None:
+        """Forget every verdict where the clock was set back: by it, none of Clerk's would end when it was to."""
+        now = self._now()
+        if now < self._seen_at - CLOCK_S:
+            self.forget()
+        self._seen_at = now
 
     def _deps(
         self, config: Config, keys: Sequence[KeySource], verified: VerifiedTokens, people: People | None,

@@ -4,7 +4,7 @@ Choosing is not believing: whatever a token says of itself, the instance that is
 and by its own policy.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -73,11 +73,15 @@ class Issuers:
 
     __slots__ = ("_all", "_by_name", "credentials", "keys", "pages")
 
+    # By the issuer that a route names; None: it names none. Whose cookies a route does not take hide nobody else's.
+    credentials: Mapping[str | None, tuple[CredentialPolicy, ...]]
+
     def __init__(self, issuers: Sequence[Issuer], *, pages: Identify | None = None) -> None:
         self.pages = pages if any(issuer.pages is not None for issuer in issuers) else None
         self._all = tuple(issuers)
         self._by_name = {issuer.name: issuer for issuer in issuers}
-        self.credentials = tuple(issuer.credentials for issuer in issuers)
+        named: dict[str | None, tuple[CredentialPolicy, ...]] = {each.name: (each.credentials,) for each in issuers}
+        self.credentials = named | {None: tuple(each.credentials for each in issuers)}
         self.keys: Keyed = self._all[0].keys if len(self._all) == 1 else _Together(self._all)
 
     def __iter__(self) -> Iterator[Issuer]:

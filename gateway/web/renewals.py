@@ -8,7 +8,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from gateway.errors import GatewayError, InvalidToken
+from gateway.core.policy import authorise
+from gateway.errors import Forbidden, GatewayError, InvalidToken
 from gateway.web.deps import Deps
 from gateway.web.identify import identify_token
 from gateway.web.streams import Ending, Stream, Streams
@@ -40,20 +41,24 @@ class Renewals:
     async def _go_round(self) -> None:
         try:
             for stream in tuple(self._streams.of_machines):
+                await asyncio.sleep(0)  # what is remembered does not suspend, and thousands would hold requests up
                 if not stream.over:
                     await self._renew(stream)
         finally:
             self._round = None
 
     async def _renew(self, stream: Stream) -> None:
-        """End a stream whose token is not good any more."""
+        """End a stream whose token is not good any more, or does not hold what its route requires."""
         presented = stream.carried.presented
         assert presented is not None  # machines' tokens count in Authorization alone
+        deps, (raw, route) = self._deps(), presented
         try:
-            await identify_token(self._deps(), *presented, in_authorization=True)
-        except InvalidToken as refused:
+            identified = await identify_token(deps, raw, route, in_authorization=True)
+            authorise(identified.principal, route.require, deps.now)
+        except (InvalidToken, Forbidden) as refused:
             reason = refused.reason or ""
-            stream.end(Ending(4401, reason.encode(), refused.code, reason))  # CONTRACT §4
+            code = 4401 if isinstance(refused, InvalidToken) else 4403  # CONTRACT §4
+            stream.end(Ending(code, reason.encode(), refused.code, reason))
         except GatewayError:
             return  # nobody can say just now: that ends nothing, and the next round asks again
 

@@ -233,6 +233,14 @@ async def test_a_pause_that_clerk_asks_for_is_kept() -> None:
         assert (await built.verify(one)).user_id == "user_1"
 
 
+async def test_a_pause_that_clerk_asks_for_at_the_second_try_is_kept_too() -> None:
+    async with house() as built:
+        built.api.canned.extend([Canned(500), Canned(429, headers={"Retry-After": "7"})])
+        for token in ("ak_1", "ak_2"):
+            assert await built.refusal(token) == (ClerkApiBusy, None)
+        assert len(built.api.requests) == 2
+
+
 async def test_no_pause_is_longer_than_a_minute() -> None:
     async with house() as built:
         built.api.canned.append(Canned(429, headers={"Retry-After": "999999"}))

@@ -113,6 +113,21 @@ async def test_signed_out_of_one_and_in_with_the_other(running: Running) -> None
     assert (answer.status, answer.json["reason"]) == (401, "client-uat-but-no-session-token")
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_whose_cookies_a_route_does_not_take_hide_nobody_elses(running: Running, method: str) -> None:
+    one, two = (suffixed(clerk, running, good(clerk, running)) for clerk in (ONE, TWO))
+    expired = suffixed(ONE, running, good(ONE, running, exp=int(running.clock()) - 60))
+    for target, cookies, status in (
+        ("/one/x", f"{two}; {one}", 200),
+        ("/two/x", f"{one}; {two}", 200),
+        ("/two/x", f"{expired}; {two}", 200),
+        ("/one/x", two, 401),
+        ("/two/x", one, 401),
+    ):
+        fields = {"Cookie": cookies, "Sec-Fetch-Site": "same-origin"}
+        assert (await running.ask(method, target, fields=fields)).status == status
+
+
 async def test_a_page_of_a_party_of_one_may_not_act_for_the_other(running: Running) -> None:
     cookie = suffixed(TWO, running, good(TWO, running))
     for origin, status in ((PARTY, 200), ("https://elsewhere.example", 403)):

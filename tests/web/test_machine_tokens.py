@@ -317,6 +317,17 @@ async def test_what_clerk_says_is_believed_for_a_minute(stage: Stage) -> None:
     assert stage.asked == [MINE] * 3
 
 
+async def test_a_clock_that_is_set_back_makes_no_verdict_last(stage: Stage) -> None:
+    assert (await stage.get("/key/x", MINE)).status == 200
+    stage.clerk.machines.known[MINE]["revoked"] = True
+    stage.running.clock.seconds -= 0.5  # as clocks are put right all the time
+    stage.running.pass_time(1)
+    assert (await stage.get("/key/x", MINE)).status == 200
+    stage.running.clock.seconds -= 600
+    stage.running.pass_time(1)
+    assert (await stage.get("/key/x", MINE)).json["reason"] == "token-invalid"
+
+
 async def test_no_token_outlives_its_own_end(stage: Stage) -> None:
     ends = stage.running.clock() + 30
     secret = stage.clerk.machines.add(api_key(expiration=ends * 1000))

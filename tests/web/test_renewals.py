@@ -73,12 +73,34 @@ async def test_a_socket_ends_when_its_key_is_revoked_and_a_sessions_goes_on() ->
         assert line["user"] == "user_1"
 
 
+async def test_a_socket_ends_when_its_key_loses_the_scope_that_its_route_asks_for() -> None:
+    routes = [{"path": "/*", "upstream": "api", "token": "any", "require": {"scope": "write"}}]
+    async with sockets(routes=routes) as (running, api, _none), aiohttp.ClientSession() as session:
+        api.machines.add(api_key(scopes=["read", "write"]), KEY)
+        url, header = f"http://127.0.0.1:{running.port}/ws", {"Authorization": f"Bearer {KEY}"}
+        socket = await session.ws_connect(url, headers=header)
+        api.machines.known[KEY]["scopes"] = ["read"]
+        await pass_time(running, 61)
+        assert await closed(socket) == (4403, "scope")
+
+
 async def test_clerk_is_asked_no_oftener_than_for_requests() -> None:
     async with sockets(KEY, KEY, KEY) as (running, api, opened):
         for _ in range(13):
             await pass_time(running, 10)
         assert len(api.machines.asked) == 3  # in 130 s: when opened, after 60 and after 120
         assert all([await is_open(each) for each in opened])
+
+
+async def test_a_round_over_many_lets_requests_in_between() -> None:
+    async with sockets(*[KEY] * 20) as (running, _api, _opened):
+        running.clock.seconds += 11
+        turns, renewals = 0, running.app.listener.renewals
+        running.pass_time(11)
+        while renewals.is_busy:
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns >= 20
 
 
 async def test_a_jwt_ends_with_its_time() -> None:

@@ -15,13 +15,13 @@ from gateway.ops.explain.shown import masked
 from gateway.ops.explain.step import Step, bad, good, judged, note, refusal_of
 
 
-def found_credential(course: Course, inbound: Inbound) -> Credential | SignedOut | GatewayError | None:
+def found_credential(course: Course, inbound: Inbound, route: Route) -> Credential | SignedOut | GatewayError | None:
     """Ask the gateway's own function for it; None where no instance is configured."""
     issuers = course.deps.issuers
     if issuers is None:
         return None
     try:
-        return find_credential(inbound, issuers.credentials, now=course.now)
+        return find_credential(inbound, issuers.credentials[route.admission.issuer], now=course.now)
     except GatewayError as refused:
         return refused
 
@@ -34,7 +34,7 @@ def credential_steps(course: Course, inbound: Inbound, route: Route) -> Iterator
     if route.auth == "public":
         yield note("credential", "the route is public, so none is read")
         return
-    found = found_credential(course, inbound)
+    found = found_credential(course, inbound, route)
     if isinstance(found, GatewayError):
         yield judged("credential", found, "a token in Authorization and in the list of sub-protocols")
     elif isinstance(found, Credential):
@@ -77,7 +77,7 @@ def _looked(course: Course, inbound: Inbound) -> Iterator[Step]:
     names = ", ".join(sorted(name.decode("latin-1") for name in cookies)) or "none of Clerk's"
     yield note("cookies", f"read: {names}")
     issuers = course.deps.issuers
-    for policy in issuers.credentials if issuers is not None else ():
+    for policy in issuers.credentials[None] if issuers is not None else ():
         yield _chosen(cookies, policy, course.now, several=len(course.config.issuers) > 1)
 
 

@@ -86,7 +86,7 @@ def _who(course: Course, inbound: Inbound, route: Route) -> Iterator[Step]:
         return
     if course.deps.issuers is not None and course.deps.issuers.pages is not None and inbound.method == "GET":
         yield note("pages", "Clerk is asked for no session here; a running gateway refreshes one, or takes a handshake")
-    found, known = found_credential(course, inbound), course.witness.identified
+    found, known = found_credential(course, inbound, route), course.witness.identified
     if isinstance(found, Credential):
         named = found.issuer if found.source == "cookie" else route.admission.issuer
         yield from token_steps(course, found.token, named)
