@@ -1,9 +1,10 @@
 import os
+import re
 from pathlib import Path
 
 import pytest
 
-from gateway.config import Unreadable, load, locate, reload
+from gateway.config import Unreadable, load, load_text, locate, reload
 from gateway.errors import ConfigError
 from tests.config.files import KEY, written
 
@@ -137,6 +138,15 @@ def test_the_file_of_dev_is_good():
 def test_the_example_for_production_is_good_and_has_nothing_to_warn_of():
     config = load(str(CONFIG / "production.example.yaml"), {"CLERK_PUBLISHABLE_KEY": KEY})
     assert config.warnings == ()
+
+
+def test_what_the_example_for_production_has_commented_out_is_good_too():
+    text = (CONFIG / "production.example.yaml").read_text()
+    offered = r"(?m)^( *)# (handshake|azp_missing|sign_in_url|proxy_path|assertion|- \{name)"
+    opened, count = re.subn(offered, r"\1\2", text)
+    assert count == 7
+    config = load_text(opened, {"CLERK_PUBLISHABLE_KEY": KEY, "CLERK_SECRET_KEY": "sk_live_abcdefgh"}, name="x.yaml")
+    assert {warning.key for warning in config.warnings} == {"clerk.azp_missing"}
 
 
 def test_a_file_is_located_once_and_loaded_again_under_that_name(tmp_path, monkeypatch):

@@ -61,8 +61,11 @@ def _check_together(options: TokenOptions) -> None:
     machines = {"scopes": options.scopes, "audience": options.audience, "jwt": options.jwt}
     people = {"template": options.template, "role": options.role, "permissions": options.permissions}
     wrong = machines if options.type == "session" else people
+    if options.type == "m2m":  # it is a machine's, nobody's
+        wrong = wrong | {"user": options.user, "org": options.org}
     if given := [name for name, value in wrong.items() if value]:
-        raise ValueError(f"{', '.join(given)} does not go with the type {options.type}")
+        verb = "does" if len(given) == 1 else "do"
+        raise ValueError(f"{', '.join(given)} {verb} not go with the type {options.type}")
     if options.machine is not None and (options.type != "m2m" or not MACHINE_ID.fullmatch(options.machine)):
         raise ValueError("machine is for the type m2m, and begins with mch_")
     if bad := [scope for scope in options.scopes if not _SCOPE.fullmatch(scope)]:

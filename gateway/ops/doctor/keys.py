@@ -21,8 +21,9 @@ STATUS: Final = (
 REMEDIES: Final = {
     "dns": "Is the issuer spelt as in the Clerk Dashboard, API keys (Frontend API URL)? A production instance needs "
     "its CNAME clerk.<domain> (Dashboard, Domains); in a container or cluster, look at its DNS",
-    "refused": f"Let the gateway connect to port 443 there (firewall, egress policy), {OFFLINE}",
-    "timeout": f"Let the gateway connect to port 443 there (firewall, egress policy), {OFFLINE}",
+    "refused": "Is the issuer spelt right, and its port? Let the gateway connect there (firewall, egress policy), "
+    f"{OFFLINE}",
+    "timeout": f"Is the issuer spelt right? Let the gateway connect there (firewall, egress policy), {OFFLINE}",
     "tls": "Something between here and Clerk shows another certificate, or Clerk has none for this domain yet "
     "(Dashboard, Domains). A company's own authority belongs into the system's (SSL_CERT_FILE). Is the date right?",
     "not-http": "What listens there is not Clerk: check clerk.issuer and clerk.jwks_url",

@@ -14,9 +14,6 @@ from gateway.ops.doctor.backend import DASHBOARD, SESSION
 from gateway.ops.doctor.diagnosis import Diagnosis, error, quoted
 
 COPY: Final = "Copy the whole token: three parts with a dot between, as await Clerk.session.getToken() gives it"
-KINDS: Final = {
-    "ak_": "an API key", "mt_": "an M2M token", "m2m_": "an M2M token", "oat_": "an OAuth access token",
-}  # fmt: skip
 
 
 class Peeked(NamedTuple):
@@ -59,12 +56,6 @@ def _json(part: str) -> Any:
 
 def formless(raw: str) -> Diagnosis:
     """Say what it is that is no token."""
-    for prefix, kind in KINDS.items():
-        if raw.startswith(prefix):
-            found = f"is {kind}, which no route takes"
-            return error(
-                SUBJECT, found, "Write token: [session, …] with its kind on the route, if it is meant to come in so"
-            )
     if raw.startswith("sk_"):
         return error(
             SUBJECT, "is a secret key, no token", "If it came from a browser, roll it now: Clerk Dashboard, API keys"

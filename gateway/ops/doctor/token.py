@@ -20,6 +20,7 @@ from gateway.ops.doctor.clock import SET_IT
 from gateway.ops.doctor.diagnosis import Diagnosis, error, lasting, listed, ok, quoted, warning
 from gateway.ops.doctor.instances import Instance, Keys
 from gateway.ops.doctor.keys import SAME_PAGE
+from gateway.ops.doctor.machine_token import machine_kind, machine_token
 from gateway.ops.doctor.peeked import COPY, Peeked, formless, misshapen, peek
 
 FRESH: Final = (
@@ -41,6 +42,8 @@ class Around(NamedTuple):
 
 def token(raw: str, around: Around) -> list[Diagnosis]:
     """Say of a token everything that this gateway would refuse it for; that it is good where that is so."""
+    if (kind := machine_kind(raw)) is not None:
+        return [machine_token(kind, around.routes)]
     peeked = peek(raw)
     if peeked is None:
         return [formless(raw)]

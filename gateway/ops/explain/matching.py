@@ -102,8 +102,7 @@ def _cors(policy: CorsPolicy | None, inbound: Inbound, *, preflight: bool) -> It
 def _origin(said: str, policy: CorsPolicy, *, granted: bool) -> Step:
     if granted:
         return good("CORS", f"a page of {said} may read the answer")
-    listing = listed(policy.origins.written)
-    return bad("CORS", f"a page of {said} may not read the answer, which comes all the same; origins: {listing}")
+    return bad("CORS", f"a page of {said} may not read the answer, which comes all the same; {_listing(policy)}")
 
 
 def _preflight(policy: CorsPolicy, seen: Mapping[str, bytes], said: str) -> Iterator[Step]:
@@ -126,8 +125,12 @@ def _preflight(policy: CorsPolicy, seen: Mapping[str, bytes], said: str) -> Iter
 
 
 def _origin_asked(policy: CorsPolicy, said: str, *, granted: bool) -> Step:
-    listing = listed(policy.origins.written)
-    return (good if granted else bad)("CORS", f"{said} is {'' if granted else 'not '}listed; origins: {listing}")
+    return (good if granted else bad)("CORS", f"{said} is {'' if granted else 'not '}listed; {_listing(policy)}")
+
+
+def _listing(policy: CorsPolicy) -> str:
+    """Name the key, for whoever wants to write theirs there."""
+    return f"cors.origins (GATEWAY_CORS_ORIGINS): {listed(policy.origins.written)}"
 
 
 def _granted(policy: CorsPolicy, seen: Mapping[str, bytes], method: bytes, headers: bytes) -> bool:

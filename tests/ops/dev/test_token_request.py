@@ -52,6 +52,8 @@ def test_options_survive_the_wire(options):
         pytest.param({"jwt": True}, "jwt does not go with the type session", id="signed-session"),
         pytest.param({"type": "api_key", "role": "admin"}, "role does not go with", id="role-of-a-key"),
         pytest.param({"type": "m2m", "template": "convex"}, "template does not go with", id="template-of-a-machine"),
+        pytest.param({"type": "m2m", "user": "user_bob"}, "user does not go with the type m2m", id="user-of-a-machine"),
+        pytest.param({"type": "m2m", "user": "bob", "org": "acme"}, "user, org do not go with", id="several"),
         pytest.param({"type": "oauth", "machine": "mch_x"}, "machine is for the type m2m", id="machine-of-oauth"),
         pytest.param({"type": "m2m", "machine": "reports"}, "begins with mch_", id="no-machine"),
         pytest.param({"type": "m2m", "scopes": ["a b"]}, "is no scope", id="scope-with-a-blank"),

@@ -19,7 +19,7 @@ STATIC = f"{{issuer: clerk.example.com, jwt_key: {pem_of(CLERK)}}}"
     [
         pytest.param(Unreached("dns", "Name or service not known"), ["cannot be resolved", "CNAME clerk."], id="dns"),
         pytest.param(Unreached("tls", "self-signed certificate"), ["TLS fails (self-signed", "SSL_CERT_FILE"], id="tls"),
-        pytest.param(Unreached("refused"), ["is refused", "firewall", "CLERK_JWT_KEY"], id="refused"),
+        pytest.param(Unreached("refused"), ["is refused", "spelt right, and its port", "firewall", "CLERK_JWT_KEY"], id="refused"),
         pytest.param(Unreached("timeout"), ["no answer in time", "firewall"], id="timeout"),
         pytest.param(Unreached("not-http"), ["is not HTTP"], id="not-http"),
         pytest.param(Unreached("link-local"), ["link-local"], id="link-local"),

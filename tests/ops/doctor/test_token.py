@@ -5,7 +5,7 @@ import pytest
 from gateway.ops.doctor.instances import Known, instances_of
 from gateway.ops.doctor.token import Around, near_origin, token
 from tests.config.files import APP
-from tests.fakes.clerk import M2M, FakeClerk
+from tests.fakes.clerk import FakeClerk
 from tests.ops.doctor.world import CLERK, KEYED, NOW, OTHER, configured, keys_of, levels, pem_of, said
 
 DEVELOPMENT = FakeClerk("https://happy-cat-1.clerk.accounts.dev", kid="ins_dev", key_name="second")
@@ -191,7 +191,8 @@ def test_of_several_the_one_is_judged_by_that_it_is_of():
 def test_what_it_is_for_comes_last():
     template = CLERK.template_token(NOW, **TOLD)
     assert "is a template token" in only(template)
-    assert "a machine token" in only(CLERK.mint(CLERK.session_claims(NOW, sub="mch_1"), header={"cat": M2M}))
+    assert "route rest does not take (401 token-type-mismatch)" in only(CLERK.m2m_token(NOW))
+    assert "is an API key" in only("ak_abcdefgh")
     assert levels(judged(CLERK.session_token(NOW), is_enriched=False)) == ["warning"]
 
 

@@ -58,7 +58,10 @@ async def test_the_gateways_own_addresses_win_over_routes():
 async def test_a_page_that_may_not_read_the_answer_is_told_who_may():
     told = await story(asked=asked("GET", "/x", origin="https://evil.example"), routes=ROUTES)
     assert explained(told, "CORS") == [
-        (BAD, f"a page of https://evil.example may not read the answer, which comes all the same; origins: {APP}")
+        (
+            BAD,
+            f"a page of https://evil.example may not read the answer, which comes all the same; cors.origins (GATEWAY_CORS_ORIGINS): {APP}",
+        )
     ]
     told = await story(asked=asked("GET", "/x", origin=APP), routes=ROUTES)
     assert explained(told, "CORS") == [(GOOD, f"a page of {APP} may read the answer")]
@@ -69,7 +72,7 @@ async def test_each_part_of_a_preflight_is_judged_by_itself():
     lines = ("Access-Control-Request-Method: PUT", "Access-Control-Request-Headers: x-mine, x-other,")
     told = await story(asked=asked("OPTIONS", "/x", *lines, origin="https://evil.example"), routes=ROUTES, cors=cors)
     assert explained(told, "CORS") == [
-        (BAD, "https://evil.example is not listed; origins: https://*.example.com"),
+        (BAD, "https://evil.example is not listed; cors.origins (GATEWAY_CORS_ORIGINS): https://*.example.com"),
         (BAD, "PUT may not be used; methods: GET"),
         (GOOD, "header x-mine may be sent; headers: X-Mine"),
         (BAD, "header x-other may not be sent; headers: X-Mine"),
