@@ -124,4 +124,5 @@ def _stale(page: Page, session_id: str) -> Stale:
         suffixed=page.suffixed,
         origin="/".join(parts[:3]),
         headers=told | {"host": parts[2], "x-forwarded-for": header.forwarding.client},
+        address=page.address,
     )
