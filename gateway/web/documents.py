@@ -19,8 +19,6 @@ from gateway.web.returning import by_handshake
 async def identify_get(deps: Deps, inbound: Inbound, route: Route, client: Answering) -> Identified | None:
     """Say who asks by GET, as `identify` does. Raises as `identify`, and ClerkApiDown where Clerk alone knows."""
     if "session" not in route.admission.token_types:
-        return await identify(deps, inbound, route)  # of no use to a machine, nor to a browser that came here
-    if "session" not in route.admission.token_types:
         return await identify(deps, inbound, route)  # machines come back from nowhere, and no cookie is theirs
     if is_document(inbound):
         page = read_page(deps, inbound, route, client, is_document=True)
