@@ -76,6 +76,7 @@ class ClerkClient:
         self._now, self._clock, self._sleep, self._rng = now, clock, sleep, rng
         self._interval_s = 1 / per_s if per_s else 0.0
         self._next_at = float("-inf")  # when the next request may leave
+        self._turn = asyncio.Lock()  # who comes now does not go before those who wait
 
     async def ask(self, method: str, path: str, query: Query = (), *, missing: bool = False) -> Any:
         """Ask until there is an answer: the parsed body, or None for a 404 where something may be missing."""
@@ -106,12 +107,13 @@ class ClerkClient:
 
     async def _pace(self) -> None:
         """Wait for this request's turn: one after the other, an interval apart, whoever asks."""
-        while True:
-            now = self._now()
-            if now >= self._next_at:
-                self._next_at = now + self._interval_s
-                return
-            await self._sleep(self._next_at - now)
+        async with self._turn:
+            while True:
+                now = self._now()
+                if now >= self._next_at:
+                    self._next_at = now + self._interval_s
+                    return
+                await self._sleep(self._next_at - now)
 
     def _hold(self, path: str, fields: Mapping[str, str], *, last: bool) -> None:
         """Let nobody ask before Clerk wants to hear again."""

@@ -7,6 +7,7 @@ a few at a time: however slow that API is, there is a definite answer soon. Noth
 import asyncio
 import re
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, Protocol
@@ -26,7 +27,8 @@ PATIENCE: Final = Patience(
 )  # fmt: skip
 WAIT_S: Final = 4.0  # in all, with the wait for one's turn
 SHARE: Final = 0.4  # of what Clerk takes from an instance: made-up nonces must not spend what others need
-AT_ONCE: Final = 64
+AT_ONCE: Final = 64  # half of them nonces, half refreshes: neither may keep the other out
+EACH: Final = 8  # of either at once for one address; anybody can make up nonces
 MOST: Final = 1_000  # refreshed sessions that are remembered
 # Other requests of the same page carry the cookies of before, and a refresh token may be good for one use only.
 REFRESHED_LIFE_S: Final = 10.0
@@ -53,6 +55,7 @@ class Stale(NamedTuple):
     suffixed: bool
     origin: str
     headers: Mapping[str, str]
+    address: bytes = b""  # of whom it came from, as it is counted
 
 
 class Events(Protocol):
@@ -69,23 +72,28 @@ class Handshakes:
         self, address: BackendAddress, session: aiohttp.ClientSession, *, on_event: Events,
         now: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        kind = "test" if address.secret_key.startswith("sk_test_") else "live"
+        self._per_s = SHARE * PER_S["test" if address.secret_key.startswith("sk_test_") else "live"]
         self._client = ClerkClient(
-            f"{address.url}/v1", address.secret_key, session, per_s=SHARE * PER_S[kind], patience=PATIENCE
+            f"{address.url}/v1", address.secret_key, session, per_s=self._per_s, patience=PATIENCE
         )
         self._url, self._on_event, self._now = address.url, on_event, now
         self._asking: dict[bytes, asyncio.Task[Answer | ClerkApiDown]] = {}
+        self._places: Counter[tuple[str, bytes]] = Counter()  # taken, by what for and by whom; b"" is all of them
         self._refreshed: dict[bytes, tuple[float, Refreshed]] = {}
         self._told_at = float("-inf")
 
-    async def payload(self, nonce: str) -> tuple[str, ...]:
+    async def payload(self, nonce: str, *, address: bytes = b"") -> tuple[str, ...]:
         """Give the cookies that a handshake's nonce stands for; none where it stands for nothing, or no longer.
+
+        `address` is that of whom it came from, as it is counted.
 
         Raises:
             ClerkApiDown: that cannot be found out now.
         """
         answer = await self._once(
-            _key("nonce", nonce), lambda: self._client.answer("GET", PATH_OF_NONCES, [("nonce", nonce)])
+            _key("nonce", nonce),
+            lambda: self._client.answer("GET", PATH_OF_NONCES, [("nonce", nonce)]),
+            place=("nonce", address),
         )
         if answer.status == 200:
             said = _member(answer, "directives")
@@ -122,7 +130,9 @@ class Handshakes:
         }
         query = [("suffixed_cookies", "true")] if stale.suffixed else []
         try:
-            answer = await self._once(key, lambda: self._client.answer("POST", path, query, content=content))
+            answer = await self._once(
+                key, lambda: self._client.answer("POST", path, query, content=content), place=("refresh", stale.address)
+            )
             self._check_key(answer, path)
         except ClerkApiRefused as refused:
             return Refreshed(why=_word(refused.reason))
@@ -142,20 +152,39 @@ class Handshakes:
             )  # fmt: skip
         raise ClerkApiRefused(answer.code, detail=f"{path}: status {answer.status}, {answer.code or 'no reason given'}")
 
-    async def _once(self, key: bytes, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def _once(self, key: bytes, ask: Callable[[], Awaitable[Answer]], *, place: tuple[str, bytes]) -> Answer:
         """Ask, or wait for the answer to the same question. Raises ClerkApiDown."""
-        asking = self._asking.get(key)
-        if asking is None:
-            if len(self._asking) >= AT_ONCE:
-                raise ClerkApiDown(detail=f"{AT_ONCE} questions are waiting for an answer already")
-            asking = self._asking[key] = asyncio.create_task(_within(ask))
-            asking.add_done_callback(lambda _task: self._asking.pop(key, None))
+        asking = self._asking.get(key) or self._begin(key, ask, place=place)
         # Unlike await this neither cancels the question with one of those who wait, nor them with the question.
         await asyncio.wait((asking,))
         answer = ClerkApiDown(detail="the gateway is stopping") if asking.cancelled() else asking.result()
         if isinstance(answer, ClerkApiDown):
             raise ClerkApiDown(detail=answer.detail)
         return answer
+
+    def _begin(
+        self, key: bytes, ask: Callable[[], Awaitable[Answer]], *, place: tuple[str, bytes]
+    ) -> asyncio.Task[Answer | ClerkApiDown]:
+        """Begin to ask where there is a place for that. Raises ClerkApiDown."""
+        of_all = (place[0], b"")
+        if self._places[of_all] >= self._most or (place[1] and self._places[place] >= EACH):
+            raise ClerkApiDown(detail=f"too many of a kind are waiting for an answer already: {place[0]}")
+        taken = {of_all, place}
+        self._places.update(taken)
+
+        def done(_task: object) -> None:
+            self._asking.pop(key, None)
+            self._places.subtract(taken)
+            self._places = +self._places  # nothing is kept of who has gone
+
+        asking = self._asking[key] = asyncio.create_task(_within(ask))
+        asking.add_done_callback(done)
+        return asking
+
+    @property
+    def _most(self) -> int:
+        """How many of either are asked at once: no more than get their turn in time, a second before it is over."""
+        return max(1, min(AT_ONCE, int((WAIT_S - 1) * self._per_s)) // 2)
 
     async def close(self) -> None:
         """End what is being asked."""

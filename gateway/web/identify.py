@@ -67,10 +67,13 @@ async def identify(deps: Deps, inbound: Inbound, route: Route, client: Answering
     issuers = deps.issuers
     if issuers is None:
         raise InternalError(detail="a route needs a token, but no issuer is configured")
-    if issuers.pages is not None and inbound.method == "GET" and client is not None and not inbound.upgrade:
-        return await issuers.pages(deps, inbound, route, client)
+    pages = issuers.pages if inbound.method == "GET" and client is not None and not inbound.upgrade else None
+    if pages is not None and client is not None and "authorization" not in header.seen:
+        return await pages(deps, inbound, route, client)
     now = deps.now()
     found = find_credential(inbound, issuers.credentials[route.admission.issuer], now=now)
+    if pages is not None and client is not None and found is not header.credential:
+        return await pages(deps, inbound, route, client)
     if isinstance(found, SignedOut):
         if route.auth == "optional":
             return None
@@ -91,7 +94,9 @@ async def identify(deps: Deps, inbound: Inbound, route: Route, client: Answering
         check_cookie(identified.principal, found)
     except InvalidToken as refused:
         if found.source == "header":
-            raise
+            if pages is None or client is None:
+                raise
+            return await pages(deps, inbound, route, client)  # only now: a good token in the header needs no page
         if route.auth == "optional":
             return None  # cookies that do not amount to signed-in are nobody's (CONTRACT §4)
         raise InvalidToken(cookie_reason(refused.reason or "", found), carrier="cookie") from refused

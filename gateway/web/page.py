@@ -20,6 +20,7 @@ from gateway.core.handshake import (
     sync_location,
     synced_location,
 )
+from gateway.core.limits import counted_address
 from gateway.core.model import Header, Identified, Inbound
 from gateway.core.policy import admit
 from gateway.core.routing import Route
@@ -68,6 +69,13 @@ class Page(NamedTuple):
     def dev_browser(self) -> str:
         """What a development instance knows the browser by."""
         return self.query.dev_browser or self.chosen.dev_browser.decode("latin-1")
+
+    @property
+    def address(self) -> bytes:
+        """What its client's address is counted by."""
+        forwarding = self.inbound.header.forwarding
+        assert forwarding is not None
+        return counted_address(forwarding.client)
 
     def admitted(self, identified: Identified) -> Identified:
         """Give whose the cookies are if the route takes such tokens. Raises InvalidToken."""

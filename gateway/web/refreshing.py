@@ -101,6 +101,10 @@ async def _refreshed(page: Page) -> Identified | str:
     session_id = session_id_of(page.token)
     if session_id is None:
         return "expired-session-token-missing-sid-claim"
+    # Clerk would: but a token in the header that is over does not make its sender whoever the cookies are of.
+    found = page.found
+    if isinstance(found, Credential) and found.source == "header" and session_id_of(found.token) != session_id:
+        return "non-eligible-other-session"
     outcome = await page.clerk.refresh(_stale(page, session_id))
     if not outcome.directives:
         return outcome.why
@@ -124,4 +128,5 @@ def _stale(page: Page, session_id: str) -> Stale:
         suffixed=page.suffixed,
         origin="/".join(parts[:3]),
         headers=told | {"host": parts[2], "x-forwarded-for": header.forwarding.client},
+        address=page.address,
     )

@@ -1,5 +1,6 @@
 """Errors and answers to bytes. What every answer carries is added here, for forwarded, local and refused ones alike."""
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -16,7 +17,10 @@ KEEP: Final = b"\r\nConnection: keep-alive"  # only an HTTP/1.0 client has to be
 FORWARDED: Final = b"HTTP/1.1 %d %b%b%b\r\nX-Request-Id: %b%b%b\r\n\r\n%b"
 EVENT_STREAM: Final = b"\r\ncontent-type: text/event-stream"
 NO_STORE: Final = b"\r\nCache-Control: no-store"
-CACHING: Final = b"\r\ncache-control: "
+# What caches go by, and before `Cache-Control` those that know one of their own (RFC 9213 §2.2).
+CACHING: Final = re.compile(
+    rb"\r\n(?:(?:[a-z0-9-]+-)?cache-control|surrogate-control|edge-control|x-accel-expires):", re.I
+)
 CHUNKED: Final = b"\r\nTransfer-Encoding: chunked"
 NOTHING_MORE: Final[Mapping[str, object]] = MappingProxyType({})
 
@@ -110,7 +114,7 @@ def _auth_fields(error: GatewayError) -> bytes:
 
 def private(answer: Answer) -> None:
     """Keep an answer that brings somebody's cookies out of every cache, whatever its upstream thought."""
-    answer.head[:] = [line for line in answer.head if line[: len(CACHING)].lower() != CACHING] + [NO_STORE]
+    answer.head[:] = [line for line in answer.head if CACHING.match(line) is None] + [NO_STORE]
 
 
 def problem(error: GatewayError, request_id: bytes, **more: object) -> bytes:

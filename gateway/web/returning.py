@@ -76,7 +76,7 @@ async def _exchanged(page: Page, nonce: str, token: bytes) -> tuple[Issuer, tupl
     down: ClerkApiDown | None = None
     for issuer, clerk in _who_may_know(page):
         try:
-            directives = await clerk.payload(nonce)
+            directives = await clerk.payload(nonce, address=page.address)
         except ClerkApiDown as error:
             down = down or error
             continue

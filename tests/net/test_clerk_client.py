@@ -1,5 +1,6 @@
 """What is asked of Clerk's Backend API, and what of its answers is left to whoever asked; the rest: `test_clerk_api`."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from gateway.errors import ClerkApiDown
 from gateway.net.clerk_client import Answer, ClerkClient, Patience, open_session
 from tests.fakes.clerk_api import Canned, FakeBackendApi, World, errors
+from tests.fakes.gateway import Clock
 
 
 @pytest.fixture
@@ -33,6 +35,29 @@ async def test_one_attempt_is_one(clerk: FakeBackendApi, client: ClerkClient) ->
     with pytest.raises(ClerkApiDown):
         await client.answer("GET", "/v1/users")
     assert len(clerk.requests) == 1
+
+
+async def test_who_comes_last_has_the_last_turn(clerk: FakeBackendApi) -> None:
+    now, woken = Clock(), asyncio.Event()
+
+    async def sleep(_seconds: float) -> None:
+        await woken.wait()
+        await asyncio.sleep(0)
+
+    async with open_session() as session:
+        client = ClerkClient(clerk.url, clerk.secret_key, session, per_s=1, now=now, sleep=sleep)
+        await client.answer("GET", "/v1/first")
+        waiting = asyncio.create_task(client.answer("GET", "/v1/second"))
+        await asyncio.sleep(0)
+        now.seconds += 1  # its turn has come, but not yet its wakening
+        last = asyncio.create_task(client.answer("GET", "/v1/last"))
+        await asyncio.sleep(0)
+        woken.set()
+        async with asyncio.timeout(5):
+            await waiting
+        now.seconds += 1
+        await last
+    assert clerk.requests == ["GET /v1/first", "GET /v1/second", "GET /v1/last"]
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"errors": []}', b'{"errors": [{"code": 1}]}', b"{}"])

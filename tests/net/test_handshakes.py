@@ -164,15 +164,42 @@ async def test_who_does_not_answer_in_time_is_not_waited_for(asked: Asked, monke
 
 
 async def test_only_so_many_ask_at_once(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handshakes, "AT_ONCE", 1)
+    monkeypatch.setattr(handshakes, "AT_ONCE", 2)
     asked.api.hold = asyncio.Event()
-    first = asyncio.create_task(asked.asking.payload("n1"))
+    first = asyncio.create_task(asked.asking.payload("n1", address=b"1"))
     await asyncio.sleep(0)
     with pytest.raises(ClerkApiDown):
-        await asked.asking.payload("n2")
+        await asked.asking.payload("n2", address=b"2")
     asked.api.hold.set()
     assert await first == ()
-    assert await asked.asking.payload("n2") == ()
+    assert await asked.asking.payload("n2", address=b"2") == ()
+
+
+async def test_made_up_nonces_take_no_places_from_refreshes(asked: Asked) -> None:
+    asked.api.refreshes["r1"] = COOKIES
+    asked.api.hold = asyncio.Event()
+    flood = [asyncio.create_task(asked.asking.payload(f"n{n}", address=b"%d" % n)) for n in range(100)]
+    await asyncio.sleep(0)
+    refreshed = asyncio.create_task(asked.asking.refresh(STALE._replace(address=b"1")))
+    await asyncio.sleep(0)
+    asked.api.hold.set()
+    assert (await refreshed).directives == tuple(COOKIES)
+    outcomes = await asyncio.gather(*flood, return_exceptions=True)
+    assert outcomes.count(()) == handshakes.AT_ONCE // 2
+
+
+async def test_one_address_does_not_take_every_place(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handshakes, "EACH", 2)
+    asked.api.nonces["mine"] = COOKIES
+    asked.api.hold = asyncio.Event()
+    flood = [asyncio.create_task(asked.asking.payload(f"n{n}", address=b"1")) for n in range(50)]
+    await asyncio.sleep(0)
+    mine = asyncio.create_task(asked.asking.payload("mine", address=b"2"))
+    await asyncio.sleep(0)
+    asked.api.hold.set()
+    assert await mine == tuple(COOKIES)
+    assert (await asyncio.gather(*flood, return_exceptions=True)).count(()) == 2
+    assert await asked.asking.payload("n51", address=b"1") == ()  # its places are free again
 
 
 async def test_who_waits_when_the_gateway_stops_is_answered(asked: Asked) -> None:

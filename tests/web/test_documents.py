@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from gateway.web import documents
 from tests.fakes.clerk_api import FakeBackendApi, World
 from tests.fakes.gateway import APP, CLERK, Running, gateway
-from tests.fakes.pages import DEV, DOCUMENT, FETCH, KEY, SIGN_IN, cookies, location, pages, session
+from tests.fakes.pages import DEV, DOCUMENT, FETCH, KEY, SIGN_IN, SUFFIX, cookies, location, pages, session
 from tests.fakes.upstream import Echo, ScriptedUpstream
 
 HANDSHAKE = "https://clerk.example.com/v1/client/handshake"
@@ -179,3 +180,9 @@ async def test_where_only_machines_are_let_in_no_document_comes_back(
         for came in (cookies(__client_uat=5), cookies(__clerk_handshake_nonce="n1"), {}):
             answer = await running.get("/x", fields=DOCUMENT | came)
             assert (answer.status, answer.value("location"), api.requests) == (401, None, [])
+
+
+async def test_a_good_token_in_the_header_needs_no_page(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "read_page", None)
+    for asked in (DOCUMENT, FETCH | cookies(**session(running.token(), 5), **{f"__refresh_{SUFFIX}": "r1"})):
+        assert (await running.get("/x", token=running.token(), fields=asked)).status == 200

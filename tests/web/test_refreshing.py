@@ -151,6 +151,18 @@ async def test_a_header_token_that_is_over(running: Running, api: FakeBackendApi
     assert (answer.status, answer.json["reason"]) == (401, "token-expired")
 
 
+async def test_a_header_token_that_is_over_is_not_rescued_by_anothers_cookies(
+    running: Running, api: FakeBackendApi
+) -> None:
+    api.refreshes["r1"] = [f"__session_{SUFFIX}={running.token()}"]
+    other = old(running, sub="user_2", sid="sess_2")
+    answer = await running.get("/x", token=other, fields=FETCH | expired(running, "r1"))
+    assert (answer.status, answer.json["reason"], api.requests) == (401, "token-expired", [])
+    answer = await running.get("/x", token=other, fields=DOCUMENT | expired(running, "r1"))
+    assert location(answer)[1]["__clerk_hs_reason"] == f"{EXPIRED}-non-eligible-other-session"
+    assert api.requests == []
+
+
 async def test_a_header_token_of_no_session_needs_no_handshake(running: Running) -> None:
     now = int(running.clock())
     template = CLERK.mint(CLERK.template_claims(now - 300), header={"cat": TEMPLATE})

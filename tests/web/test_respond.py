@@ -159,3 +159,12 @@ def test_an_answer_with_somebodys_cookies_is_kept_by_nobody() -> None:
     given = answer(head=[b"\r\nCache-Control: public, max-age=60", b"\r\nETag: x"])
     respond.private(given)
     assert given.head == [b"\r\nETag: x", b"\r\nCache-Control: no-store"]
+
+
+@pytest.mark.parametrize(
+    "name", ["CDN-Cache-Control", "cloudflare-cdn-cache-control", "Surrogate-Control", "X-Accel-Expires"]
+)
+def test_nor_by_a_cache_with_a_field_of_its_own(name: str) -> None:
+    given = answer(head=[b"\r\n%b: max-age=60" % name.encode(), b"\r\nX-Cache-Control-Of: x"])
+    respond.private(given)
+    assert given.head == [b"\r\nX-Cache-Control-Of: x", b"\r\nCache-Control: no-store"]

@@ -1,10 +1,12 @@
 """Documents that come back from Clerk's handshake, in production with a cookie, in development with a parameter."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from gateway.net import handshakes
 from tests.fakes.clerk import TEMPLATE, FakeClerk, rsa_key
 from tests.fakes.clerk_api import Canned, FakeBackendApi, World, errors
 from tests.fakes.gateway import APP, CLERK, Running
@@ -117,6 +119,26 @@ async def test_a_handshake_that_ends_signed_out(echo: ScriptedUpstream, api: Fak
         assert "X-User-Id" not in dict(answer.json["headers"])
         api.nonces["n1"] = ["__session=; Path=/; Max-Age=0"]
         assert (await running.get("/x", fields=DOCUMENT | came)).status == 302
+
+
+async def test_one_address_does_not_take_every_place(
+    echo: ScriptedUpstream, api: FakeBackendApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handshakes, "EACH", 1)
+    fields = {"Connection": "close"} | DOCUMENT
+    async with pages(echo.port, api, settings={"trusted_proxies": ["127.0.0.1/32"]}) as running:
+        api.nonces["n2"] = directives(running)
+        api.hold = asyncio.Event()
+        first = asyncio.create_task(running.get("/x", fields=fields | cookies(**{BROUGHT: "n0"})))
+        while not api.requests:
+            await asyncio.sleep(0)
+        assert (await running.get("/x", fields=fields | cookies(**{BROUGHT: "n1"}))).status == 503
+        came = cookies(**{BROUGHT: "n2"}) | {"X-Forwarded-For": "192.0.2.1"}
+        other = asyncio.create_task(running.get("/x", fields=fields | came))
+        while len(api.requests) < 2:
+            await asyncio.sleep(0)
+        api.hold.set()
+        assert ((await first).status, (await other).status) == (401, 200)
 
 
 async def test_a_used_up_nonce_takes_nothing_from_good_cookies(echo: ScriptedUpstream, api: FakeBackendApi) -> None:
