@@ -1,4 +1,4 @@
-"""What is asked for by GET where an instance has pages: signed in by its session, Clerk's handshake or a refresh.
+"""What is asked for where an instance has pages: signed in by its session, Clerk's handshake or a refresh.
 
 `web/identify` hands over to this, and any request whose own credential is good goes back to it. A document that stays
 signed out is sent to the sign-in page; everything else is refused as it is elsewhere.
@@ -8,16 +8,16 @@ from gateway.core.handshake import MAX_LOCATION, is_document, is_sign_in_page, s
 from gateway.core.model import Identified, Inbound
 from gateway.core.routing import Route
 from gateway.core.session import NOTHING, auth_message
-from gateway.errors import InvalidToken, MissingCredential, SignInRedirect
+from gateway.errors import Forbidden, InvalidToken, MissingCredential, SignInRedirect
 from gateway.web.deps import Deps
-from gateway.web.identify import Answering, identify
+from gateway.web.identify import Answering, check_origin, identify
 from gateway.web.page import Page, Stuck, read_page
 from gateway.web.refreshing import by_credential
 from gateway.web.returning import by_handshake
 
 
-async def identify_get(deps: Deps, inbound: Inbound, route: Route, client: Answering) -> Identified | None:
-    """Say who asks by GET, as `identify` does. Raises as `identify`, and ClerkApiDown where Clerk alone knows."""
+async def identify_client(deps: Deps, inbound: Inbound, route: Route, client: Answering) -> Identified | None:
+    """Say who asks, as `identify` does. Raises as `identify`, and ClerkApiDown where Clerk alone knows."""
     if "session" not in route.admission.token_types:
         return await identify(deps, inbound, route)  # machines come back from nowhere, and no cookie is theirs
     if is_document(inbound):
@@ -41,10 +41,15 @@ async def _identify_call(deps: Deps, inbound: Inbound, route: Route, client: Ans
     page = read_page(deps, inbound, route, client, is_document=False)
     if page is not None and page.policy.handshake:
         try:
+            # Clerk's SDK does this for GET alone, since it has its script in the page to keep the cookie fresh. Here a
+            # form has to be taken too that was open for longer than a token lives, if the page is one that may send it.
+            check_origin(inbound, route, page.issuer)
             return await by_credential(page)
         except (InvalidToken, MissingCredential):
             if refused is not None:
                 raise
+        except Forbidden:
+            pass  # nothing is asked for another site's sake
     if refused is not None:
         raise refused
     return None

@@ -31,7 +31,7 @@ from gateway.net.upstreams import Upstreams
 from gateway.store.signing_keys import KeysUnusable
 from gateway.web.assertions import Assertions, Signer
 from gateway.web.deps import Deps, Events, Revoked, VerifiedTokens
-from gateway.web.documents import identify_get
+from gateway.web.documents import identify_client
 from gateway.web.issuers import Issuer, Issuers, Pages
 from gateway.web.local import PATHS
 from gateway.web.people import People
@@ -259,7 +259,7 @@ class Generations:
                 also_watched=DOCUMENT_FIELDS if any(issuer.pages is not None for issuer in config.issuers) else (),
             ),
             cors=config.cors,
-            issuers=Issuers(issuers, pages=identify_get) if issuers else None,
+            issuers=Issuers(issuers, pages=identify_client) if issuers else None,
             identity=config.identity,
             assertions=signer,
             verified=verified,

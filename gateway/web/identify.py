@@ -52,7 +52,7 @@ class Answering(Protocol):
 async def identify(deps: Deps, inbound: Inbound, route: Route, client: Answering | None = None) -> Identified | None:
     """Say who is calling; None for an anonymous client on a route that allows it.
 
-    With a `client` that is known, a GET may be signed in by asking Clerk, or be sent to where it is signed in.
+    With a `client` that is known, Clerk may be asked to sign it in, and a document be sent to where it is signed in.
 
     Raises:
         MissingCredential, InvalidToken: 401, in Clerk's words.
@@ -67,7 +67,7 @@ async def identify(deps: Deps, inbound: Inbound, route: Route, client: Answering
     issuers = deps.issuers
     if issuers is None:
         raise InternalError(detail="a route needs a token, but no issuer is configured")
-    pages = issuers.pages if inbound.method == "GET" and client is not None and not inbound.upgrade else None
+    pages = issuers.pages if client is not None and not inbound.upgrade else None
     if pages is not None and client is not None and "authorization" not in header.seen:
         return await pages(deps, inbound, route, client)
     now = deps.now()
@@ -94,7 +94,7 @@ async def identify(deps: Deps, inbound: Inbound, route: Route, client: Answering
         check_cookie(identified.principal, found)
     except InvalidToken as refused:
         if found.source == "header":
-            if pages is None or client is None:
+            if pages is None or client is None or inbound.method != "GET":
                 raise
             return await pages(deps, inbound, route, client)  # only now: a good token in the header needs no page
         if route.auth == "optional":

@@ -15,7 +15,7 @@ from gateway.core.verify import SignedToken, TokenPolicy, claimed_issuer
 from gateway.net.handshakes import Handshakes
 from gateway.net.jwks import KeySource
 
-Identify = Callable[..., Awaitable[Identified | None]]  # `documents.identify_get`
+Identify = Callable[..., Awaitable[Identified | None]]  # `documents.identify_client`
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class _Together:
 class Issuers:
     """All that are configured, one at least, by their order there.
 
-    `pages` identifies those who ask by GET, where any of the instances has pages.
+    `pages` identifies whoever has no good token in the header, where any of the instances has pages.
     """
 
     __slots__ = ("_all", "_by_name", "credentials", "keys", "pages")

@@ -1,4 +1,4 @@
-"""A request by GET as Clerk looks at it: whose cookies count, which URL its browser has, where it may be sent."""
+"""A request as Clerk looks at it: whose cookies count, which URL its browser has, where it may be sent."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -38,7 +38,7 @@ class Stuck(InvalidToken):
 
 
 class Page(NamedTuple):
-    """One request by GET, and what has been read of it."""
+    """One request, and what has been read of it."""
 
     deps: Deps
     inbound: Inbound
@@ -117,7 +117,7 @@ class Page(NamedTuple):
 
 
 def read_page(deps: Deps, inbound: Inbound, route: Route, client: Answering, *, is_document: bool) -> Page | None:
-    """Read a request by GET; None where its instance has no pages, or nobody says where the gateway is."""
+    """Read a request; None where its instance has no pages, or nobody says where the gateway is."""
     issuers, named, now = deps.issuers, route.admission.issuer, deps.now()
     assert issuers is not None
     found = find_credential(inbound, issuers.credentials[named], now=now)

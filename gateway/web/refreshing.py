@@ -1,4 +1,4 @@
-"""Who asks by GET, by cookies or a token; where its time is over, after Clerk has given another one.
+"""Who asks, by cookies or a token; where its time is over, after Clerk has given another one.
 
 Clerk's `authenticateRequest` in its order. The decisions are `core/session`'s, the question to Clerk `net/handshakes`'.
 """

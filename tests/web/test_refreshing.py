@@ -107,11 +107,40 @@ async def test_where_there_is_no_refresh_the_reason_is_clerks(
     assert answer.value("x-clerk-auth-status") == "signed-out"
 
 
-async def test_only_a_get_is_refreshed(running: Running, api: FakeBackendApi) -> None:
+@pytest.mark.parametrize("fields", [{"Origin": APP}, {"Sec-Fetch-Site": "same-origin"}], ids=["listed", "own"])
+async def test_a_form_may_have_been_open_for_longer_than_a_token_lives(
+    running: Running, api: FakeBackendApi, fields: dict[str, str]
+) -> None:
+    api.refreshes["r1"] = [f"__session={running.token()}; Path=/"]
+    answer = await running.ask("POST", "/x", fields=DOCUMENT | expired(running, "r1") | fields, body=b"a=1")
+    assert answer.status == 200
+    assert dict(answer.json["headers"])["X-User-Id"] == "user_1"
+    assert answer.values("set-cookie") == api.refreshes["r1"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "same-site"}],
+    ids=["nobody", "another-site", "null", "sibling"],
+)
+async def test_no_other_sites_form_makes_anybody_ask(
+    running: Running, api: FakeBackendApi, fields: dict[str, str]
+) -> None:
+    api.refreshes["r1"] = [f"__session={running.token()}; Path=/"]
+    for target in ("/x", "/optional/x"):
+        answer = await running.ask("POST", target, fields=DOCUMENT | expired(running, "r1") | fields, body=b"a=1")
+        assert answer.values("set-cookie") == []
+        if target == "/x":
+            assert (answer.status, answer.value("x-clerk-auth-reason")) == (401, f"{EXPIRED}-non-eligible-non-get")
+        else:
+            assert "X-User-Id" not in dict(answer.json["headers"])
+    assert api.requests == []
+
+
+async def test_a_socket_and_a_token_in_the_header_are_not_refreshed(running: Running, api: FakeBackendApi) -> None:
     api.refreshes["r1"] = [f"__session={running.token()}"]
-    for method in ("POST", "HEAD"):
-        answer = await running.ask(method, "/x", fields=DOCUMENT | expired(running, "r1") | {"Origin": APP})
-        assert (answer.status, answer.value("x-clerk-auth-reason")) == (401, f"{EXPIRED}-non-eligible-non-get")
+    fields = expired(running, "r1") | {"Origin": APP, "Authorization": f"Bearer {old(running)}"}
+    assert (await running.ask("POST", "/x", fields=fields)).json["reason"] == "token-expired"
     upgrade = handshake("/x", f"Cookie: {expired(running, 'r1')['Cookie']}", f"Origin: {APP}")
     assert (await running.raw(upgrade)).status == 401
     assert api.requests == []
