@@ -70,7 +70,7 @@ async def identify(deps: Deps, inbound: Inbound, route: Route, client: Answering
     if issuers.pages is not None and inbound.method == "GET" and client is not None and not inbound.upgrade:
         return await issuers.pages(deps, inbound, route, client)
     now = deps.now()
-    found = find_credential(inbound, issuers.credentials, now=now)
+    found = find_credential(inbound, issuers.credentials[route.admission.issuer], now=now)
     if isinstance(found, SignedOut):
         if route.auth == "optional":
             return None

@@ -77,7 +77,11 @@ class Issuers:
         self.pages = pages if any(issuer.pages is not None for issuer in issuers) else None
         self._all = tuple(issuers)
         self._by_name = {issuer.name: issuer for issuer in issuers}
-        self.credentials = tuple(issuer.credentials for issuer in issuers)
+        # By the issuer that a route names: a browser may be signed in to several on one domain, and another's session
+        # is then none that such a route could take.
+        self.credentials: dict[str | None, tuple[CredentialPolicy, ...]]
+        self.credentials = {issuer.name: (issuer.credentials,) for issuer in issuers}
+        self.credentials[None] = tuple(issuer.credentials for issuer in issuers)
         self.keys: Keyed = self._all[0].keys if len(self._all) == 1 else _Together(self._all)
 
     def __iter__(self) -> Iterator[Issuer]:

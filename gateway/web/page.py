@@ -112,8 +112,7 @@ def read_page(deps: Deps, inbound: Inbound, route: Route, client: Answering, *, 
     """Read a request by GET; None where its instance has no pages, or nobody says where the gateway is."""
     issuers, named, now = deps.issuers, route.admission.issuer, deps.now()
     assert issuers is not None
-    policies = issuers.credentials if named is None else (issuers.named(named).credentials,)
-    found = find_credential(inbound, policies, now=now)
+    found = find_credential(inbound, issuers.credentials[named], now=now)
     cookies = read_cookies(inbound.header.seen.get("cookie", b""))
     issuer = issuers.named(named) if named is not None else _whose(issuers, found, cookies)
     if issuer.pages is None:
