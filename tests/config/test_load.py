@@ -120,7 +120,11 @@ def test_findings_are_not_unreadable(elsewhere):
 
 def test_the_file_of_dev_is_good():
     environ = {"GATEWAY_DEV_ISSUER": "http://127.0.0.1:8081", "GATEWAY_DEV_UPSTREAM": "http://127.0.0.1:8082"}
-    environ |= {"GATEWAY_PORT": "9000", "GATEWAY_DEV_KEYS": "/no/such/keys", "GATEWAY_DEV_SECRET_KEY": "sk_test_abcdefgh"}
+    environ |= {
+        "GATEWAY_PORT": "9000",
+        "GATEWAY_DEV_KEYS": "/no/such/keys",
+        "GATEWAY_DEV_SECRET_KEY": "sk_test_abcdefgh",
+    }
     config = load(str(CONFIG / "dev.yaml"), environ)
     names = ["page", "public", "optional", "admin", "reports", "machines", "template", "rest"]
     assert [route.name for route in config.routes] == names
