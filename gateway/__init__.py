@@ -3,7 +3,7 @@
 The house, from the top; imports point down only:
 
     cli         the commands
-    ops         what commands do beside serving: check, doctor, explain, reload, migrate, keys, dev
+    ops         what commands do beside serving; `ops/doctor`, `ops/explain` and `ops/dev` have maps of their own
     web         client connections, the order of stages, answers, own addresses, the composition root (`web/app`)
     net         key sets, and the upstream side: connections, pools, one exchange; tunnels of upgraded connections
     store       webhooks and the users, organisations and memberships they speak of, in SQLite or PostgreSQL
@@ -20,7 +20,8 @@ The way of a request:
                                              core/cors             core/identity          web/respond
                                              web/identify: core/credentials, verify, claims, policy
 
-An opaque machine token (`core/machine`) is Clerk's to judge, whom `net/machine_tokens` asks; `web/renewals` asks again
+Where several Clerk instances count, `web/issuers` chooses by whose keys and rules a token is verified. An opaque
+machine token (`core/machine`) is Clerk's to judge, whom `net/machine_tokens` asks; `web/renewals` asks again
 while what was opened with it is open.
 
 `web/connection` carries it, `web/pipeline` says in which order, `net/exchange` talks to the upstream. A WebSocket takes

@@ -163,7 +163,14 @@ def _review(instance: Instance, issuer: Url, report: Report, *, needed: bool) ->
         message = "empty: a token that another site of this Clerk instance obtained is taken too"
         report.insecure(parties, message, f"{how} the origins of your pages, such as https://app.example.com")
     if clerk.authorized_parties and clerk.azp_missing == "accept":
-        report.insecure((*at, "azp_missing"), "tokens that name no party are taken from anywhere", "Use reject")
+        # Navigations, which handshakes are, have no Origin that a token could name.
+        tell = report.warning if clerk.handshake else report.insecure
+        remedy = (
+            "Use reject, unless users of pages meet token-invalid-authorized-parties"
+            if clerk.handshake
+            else "Use reject"
+        )
+        tell((*at, "azp_missing"), "tokens that name no party are taken from anywhere", remedy)
     for party in clerk.authorized_parties:
         _review_party(party, parties, report)
 

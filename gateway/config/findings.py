@@ -38,7 +38,7 @@ class Finding:
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
         level = "" if self.level == "error" else f"{self.level}: "
-        remedy = f". {self.remedy}" if self.remedy else ""
+        remedy = f"{'' if self.message.endswith('?') else '.'} {self.remedy}" if self.remedy else ""
         return ": ".join(part for part in (place, level + self.key, self.message) if part) + remedy
 
 

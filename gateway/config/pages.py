@@ -53,7 +53,7 @@ def _review_handshake(issuer: IssuerConfig, instance: Instance, report: Report, 
     if issuer.backend is None and not report.is_broken((*at, "secret_key"), (*at, "api_url")):
         message = "needs secret_key: what a handshake brings is asked of Clerk's Backend API"
         report.error(path, message, 'Write secret_key: "${CLERK_SECRET_KEY}" beside it, or handshake: false')
-    if public_url is None:
+    if public_url is None and not report.is_broken(("public_url",)):
         message = "without public_url a handshake comes back to the address that a request seems to have come to"
         report.warning(path, message, "Write public_url: https://… as browsers have it")
     if clerk.authorized_parties and clerk.azp_missing == "reject":

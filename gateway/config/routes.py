@@ -105,9 +105,9 @@ def _route(section: RouteSection, name: str, path: Path, around: Surroundings, r
 
 def _issuer(section: RouteSection, path: Path, around: Surroundings, report: Report) -> str | None:
     name, at = section.issuer, (*path, "issuer")
-    if name is None or name in around.issuers:
+    if name is None or name in around.issuers or report.is_broken_itself(("issuers",)):
         return name
-    known = ", ".join(around.issuers)
+    known = ", ".join(dict.fromkeys(around.issuers))
     remedy = did_you_mean(closest(name, around.issuers)) or (f"Issuers are: {known}" if known else "Leave it out")
     message = (
         f'there is no issuer "{name}"' if known else "means nothing: there are no issuers, only the one under clerk"
@@ -188,6 +188,9 @@ def _check_credentials(
         at = "token" if "token" in written else "audience"
         report.error((*path, at), message, "Write audience: [NAME], as the template's aud claim has it")
     if section.auth != "public":
+        if not section.token:
+            message = "empty: then no token is taken, and nobody passes"
+            report.error((*path, "token"), message, "Write token: session, or leave it out")
         return
     if require.needs_principal:
         remedy = "Use auth: required (or optional), or leave require out"

@@ -20,6 +20,9 @@ from gateway.errors import ClerkApiBusy, ClerkApiDown, ClerkApiRefused
 from gateway.net.jwks import cause_of
 
 API_VERSION: Final = "2026-05-12"
+OTHER_KEY: Final = (
+    "Put the {} of this instance into the configuration and reload"  # where Clerk refuses the one there is
+)
 Query = Sequence[tuple[str, str]]
 
 

@@ -20,7 +20,7 @@ from gateway.core.directives import read_directives
 from gateway.core.model import BackendAddress
 from gateway.errors import ClerkApiDown, ClerkApiRefused
 from gateway.net.clerk_api import PER_S
-from gateway.net.clerk_client import Answer, ClerkClient, Patience
+from gateway.net.clerk_client import OTHER_KEY, Answer, ClerkClient, Patience
 
 PATIENCE: Final = Patience(
     connect_s=2.0, total_s=3.0, attempts=1, refusals=0, longest_wait_s=0.0, answer_bytes=262_144
@@ -69,14 +69,14 @@ class Handshakes:
     """Asks the Backend API of one instance; `close` it. The session is the caller's."""
 
     def __init__(
-        self, address: BackendAddress, session: aiohttp.ClientSession, *, on_event: Events,
+        self, name: str, address: BackendAddress, session: aiohttp.ClientSession, *, on_event: Events,
         now: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._per_s = SHARE * PER_S["test" if address.secret_key.startswith("sk_test_") else "live"]
         self._client = ClerkClient(
             f"{address.url}/v1", address.secret_key, session, per_s=self._per_s, patience=PATIENCE
         )
-        self._url, self._on_event, self._now = address.url, on_event, now
+        self._name, self._on_event, self._now = name, on_event, now
         self._asking: dict[bytes, asyncio.Task[Answer | ClerkApiDown]] = {}
         self._places: Counter[tuple[str, bytes]] = Counter()  # taken, by what for and by whom; b"" is all of them
         self._refreshed: dict[bytes, tuple[float, Refreshed]] = {}
@@ -147,8 +147,9 @@ class Handshakes:
         if self._now() - self._told_at >= TELL_EVERY_S:
             self._told_at = self._now()
             self._on_event(
-                "clerk_key_refused", level="error", url=self._url, status=answer.status, code=answer.code,
-                effect="no document can be signed in or refreshed",
+                "clerk_key_refused", level="error", issuer=self._name, key="secret_key",
+                why=f"status {answer.status}, {answer.code or 'without a reason'}",
+                effect="no document can be signed in or refreshed", remedy=OTHER_KEY.format("secret_key"),
             )  # fmt: skip
         raise ClerkApiRefused(answer.code, detail=f"{path}: status {answer.status}, {answer.code or 'no reason given'}")
 

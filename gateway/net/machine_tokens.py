@@ -15,7 +15,7 @@ import orjson
 from gateway.core.machine import API_KEY, M2M, OAUTH, MachinePolicy, check_opaque, principal_from_answer
 from gateway.core.model import BackendAddress, Principal
 from gateway.errors import ClerkApiBusy, ClerkApiDown, ClerkApiRefused, GatewayError, InvalidToken, Overloaded
-from gateway.net.clerk_client import Answer, ClerkClient, Patience
+from gateway.net.clerk_client import OTHER_KEY, Answer, ClerkClient, Patience
 
 # Without Clerk's /v1, as its SDK has it; and what the question calls the token.
 QUESTIONS: Final = {
@@ -249,7 +249,7 @@ class MachineTokens:
         own = "machine_secret_key" if address is self._policy.machine is not self._policy.keyed else "secret_key"
         return self._on_event(
             "clerk_key_refused", level="error", issuer=self._name, key=own, why=down.detail,
-            remedy=f"Put the {own} of this instance into the configuration and reload",
+            remedy=OTHER_KEY.format(own),
         )  # fmt: skip
 
     async def close(self) -> None:

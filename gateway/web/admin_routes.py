@@ -50,6 +50,11 @@ def route_addresses(gateway: Routed) -> tuple[Address, ...]:
 
 def shown(route: Route, balancer: Balancer) -> dict[str, Any]:
     """Say what a route is, in the words of the file, and how its endpoints fare."""
+    return {**described(route), "endpoints": [_endpoint(pool) for pool in balancer.pools]}
+
+
+def described(route: Route) -> dict[str, Any]:
+    """Say what a route is, in the words of the file."""
     upstream = route.upstream
     return {
         "name": route.name,
@@ -59,11 +64,11 @@ def shown(route: Route, balancer: Balancer) -> dict[str, Any]:
         "auth": route.auth,
         "token": sorted(route.admission.token_types),
         "audience": sorted(route.admission.audience),
+        "issuer": route.admission.issuer,
         "require": _required(route.require),
         "allow_pending": route.admission.allow_pending,
         "allow_impersonation": route.require.allow_impersonation,
         "upstream": upstream.name,
-        "endpoints": [_endpoint(pool) for pool in balancer.pools],
         "identity": upstream.identity,
         "forward_token": route.forward_token,
         "host_header": "preserve" if upstream.preserve_host else "upstream",

@@ -92,7 +92,7 @@ class Generations:
         self._running: set[RemoteKeys] = set()  # keys that are being refreshed
         self._machines: dict[tuple[str, MachinePolicy], MachineTokens] = {}
         self._clerk: aiohttp.ClientSession | None = None  # which machine tokens are asked about with
-        self._handshakes: dict[BackendAddress, Handshakes] = {}
+        self._handshakes: dict[tuple[str, BackendAddress], Handshakes] = {}
         self._verdicts: WeakSet[VerifiedTokens] = WeakSet()  # those of requests that began before a reload too
         self._seen_at = now()
 
@@ -143,9 +143,11 @@ class Generations:
             if isinstance(keys, RemoteKeys) and keys not in new.keys:
                 self._running.discard(keys)
                 await keys.retire()
-        used = {(issuer.name, issuer.machines) for issuer in new.config.issuers}
         # Requests that wait for an answer still get it: nothing is closed here.
+        used = {(issuer.name, issuer.machines) for issuer in new.config.issuers}
         self._machines = {key: machines for key, machines in self._machines.items() if key in used}
+        asked = {(issuer.name, issuer.backend) for issuer in new.config.issuers if issuer.pages is not None}
+        self._handshakes = {key: clerk for key, clerk in self._handshakes.items() if key in asked}
 
     async def close(self) -> None:
         """Stop refreshing keys, and asking about tokens."""
@@ -214,10 +216,10 @@ class Generations:
     def _pages(self, issuer: IssuerConfig) -> Pages | None:
         if issuer.pages is None or not issuer.pages.handshake or issuer.backend is None:
             return None if issuer.pages is None else Pages(issuer.pages)
-        clerk = self._handshakes.get(issuer.backend)
+        clerk = self._handshakes.get((issuer.name, issuer.backend))
         if clerk is None:
-            clerk = self._handshakes[issuer.backend] = Handshakes(
-                issuer.backend, self._opened(), on_event=self._log.event, now=self._monotonic
+            clerk = self._handshakes[issuer.name, issuer.backend] = Handshakes(
+                issuer.name, issuer.backend, self._opened(), on_event=self._log.event, now=self._monotonic
             )
         return Pages(issuer.pages, clerk)
 

@@ -183,7 +183,7 @@ SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
         "A route in the words of the configuration, and how its endpoints fare",
         name="string", host="string?", path="string", methods=several("string"),
         auth={"enum": ["required", "optional", "public"]}, token=several("string"), audience=several("string"),
-        require="object", allow_pending="boolean", allow_impersonation="boolean", upstream="string",
+        issuer="string?", require="object", allow_pending="boolean", allow_impersonation="boolean", upstream="string",
         endpoints=several("Endpoint"), identity="boolean",
         forward_token="boolean",  # noqa: S106  # the name of a type
         host_header={"enum": ["preserve", "upstream"]}, strip_prefix="string?",

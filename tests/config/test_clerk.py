@@ -207,6 +207,12 @@ def test_an_insecure_choice_is_said(text, key):
     assert (finding.key, finding.level) == (key, "insecure")
 
 
+def test_pages_may_need_tokens_that_name_no_party():
+    clerk = f"{{issuer: a.example, azp_missing: accept, handshake: true, secret_key: sk_live_abcdefgh, {PARTIES}}}"
+    finding = only(written(clerk=clerk, public_url="https://app.example.com"))
+    assert (finding.key, finding.level) == ("clerk.azp_missing", "warning")
+
+
 def test_missing_parties_name_their_variable():
     finding = only(written(clerk="{issuer: a.example, authorized_parties: '${PARTIES:-}'}"))
     assert finding.remedy == "Set PARTIES to the origins of your pages, such as https://app.example.com"

@@ -90,3 +90,7 @@ def test_dotted_writes_indexes_in_brackets():
 def test_did_you_mean_says_nothing_about_another_word():
     assert did_you_mean(closest("requier", ["require", "route"])) == 'Did you mean "require"?'
     assert did_you_mean(closest("zebra", ["require", "route"])) is None
+
+
+def test_a_question_ends_in_its_own_mark():
+    assert str(Finding("f.yaml", 2, "a", "is it?", "If not, b")) == "f.yaml:2: a: is it? If not, b"

@@ -79,3 +79,15 @@ def test_what_is_wrong_is_said_where_it_stands(text: str, key: str, words: str):
 def test_a_route_that_nobody_is_identified_on_needs_no_issuer():
     routes = "[{path: /*, upstream: api, auth: public, issuer: one}]"
     assert "routes[0].issuer" in [finding.key for finding in findings(several(ONE, routes=routes))]
+
+
+def test_of_issuers_that_cannot_be_read_routes_are_not_said_to_name_none():
+    finding = only(written(clerk="{}", issuers="one", routes="[{path: /*, upstream: api, issuer: one}]"))
+    assert (finding.key, finding.message) == ("issuers", "must be a list")
+
+
+def test_names_are_listed_once():
+    blocks = (ONE, TWO.replace("two,", "one,"))
+    routes = "[{path: /*, upstream: api, issuer: staff}]"
+    (finding,) = [each for each in findings(several(*blocks, routes=routes)) if each.key == "routes[0].issuer"]
+    assert finding.remedy == "Issuers are: one"

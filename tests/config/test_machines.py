@@ -149,3 +149,11 @@ def test_what_no_token_that_is_taken_can_hold(route, key):
 ])  # fmt: skip
 def test_what_somebody_may_hold(route):
     assert findings(written(clerk=clerk(), routes=routes(route))) == ()
+
+
+@pytest.mark.parametrize("token", ["[]", "''"])
+def test_a_route_that_takes_no_token_is_refused(token: str):
+    finding = only(written(clerk=clerk(), routes=routes(f"token: {token}")))
+    assert (finding.level, finding.key, remedy(finding)) == (
+        "error", "routes[0].token", "Write token: session, or leave it out",
+    )  # fmt: skip

@@ -122,3 +122,7 @@ def test_each_of_several_instances_has_its_own_pages():
     made = loaded(written(clerk="{}", issuers=issuers)).issuers
     assert made[0].pages.sign_in_url == "https://a.example/in"
     assert made[1].pages is None
+
+
+def test_a_public_url_that_cannot_be_read_is_not_said_to_be_missing():
+    assert serious(clerk(f"handshake: true, {SECRET}", public_url="ftp://x")) == [("error", "public_url")]

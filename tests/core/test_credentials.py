@@ -1,3 +1,6 @@
+import base64
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,7 +41,7 @@ def inbound(
 
 def test_a_token_is_found_once_in_a_header_that_comes_again_and_cookies_are_read_each_time():
     said = inbound(authorization=b"Bearer " + JWT)
-    assert find_credential(said, POLICY, now=0) is find_credential(said, (POLICY,), now=9)
+    assert find_credential(said, (POLICY,), now=0) is find_credential(said, (POLICY,), now=9)
     kept = inbound(cookie=COOKIES)
     assert find_credential(kept, (POLICY,), now=0).refresh == "non-eligible-no-refresh-cookie"
     assert find_credential(kept._replace(method="POST"), (POLICY,), now=0).refresh == "non-eligible-non-get"
@@ -87,6 +90,67 @@ def test_two_authorization_fields_are_refused(value):
 @pytest.mark.parametrize("name", [b"__session", b"token", b"__clerk_db_jwt", b"Authorization"])
 def test_query_is_never_read(name):
     assert find_credential(inbound(target=b"/?" + name + b"=" + JWT), (POLICY,), now=0) == NOTHING
+
+
+# --- several instances ---
+
+A = CredentialPolicy("https://clerk.a.example", "aaaaaaaa", name="a")
+B = CredentialPolicy("https://clerk.b.example", "bbbbbbbb", name="b")
+DEV = CredentialPolicy("https://clerk.d.example", "dddddddd", development=True, name="d")
+
+
+def signed_in(policy: CredentialPolicy, issuer: str | None = None, *, suffix: str | None = None) -> bytes:
+    """Write the two cookies of a session; `issuer` is what its token says instead of the instance's own."""
+    claims = base64.urlsafe_b64encode(json.dumps({"iss": issuer or policy.issuer}).encode()).rstrip(b"=")
+    end = f"_{policy.cookie_suffix if suffix is None else suffix}".rstrip("_").encode()
+    return b"__session%b=eyJhbGciOiJSUzI1NiJ9.%b.c2ln; __client_uat%b=7" % (end, claims, end)
+
+
+def out_of(policy: CredentialPolicy) -> bytes:
+    return f"__client_uat_{policy.cookie_suffix}=7".encode()
+
+
+@pytest.mark.parametrize(
+    ("policies", "cookies", "whose"),
+    [
+        pytest.param((A, B), [signed_in(A)], "a", id="the-first"),
+        pytest.param((A, B), [signed_in(B)], "b", id="the-second"),
+        pytest.param((A, B), [signed_in(B), signed_in(A)], "a", id="both-by-the-order-of-the-configuration"),
+        pytest.param((B, A), [signed_in(B), signed_in(A)], "b", id="both-the-other-way-round"),
+        pytest.param((B,), [signed_in(A), signed_in(B)], "b", id="both-but-one-is-asked-for"),
+        pytest.param((A, B), [out_of(A), signed_in(B)], "b", id="signed-out-of-the-first"),
+        pytest.param((DEV, B), [signed_in(DEV), signed_in(B)], "b", id="browser-unknown-to-the-first"),
+        pytest.param((A, B), [signed_in(B, suffix="")], "b", id="unsuffixed-token-says-whose"),
+        pytest.param((A, B), [signed_in(B, suffix=""), signed_in(A)], "a", id="unsuffixed-is-the-others"),
+    ],
+)
+def test_of_several_instances_the_first_whose_session_it_is(policies, cookies, whose):
+    found = find_credential(inbound(cookie=b"; ".join(cookies)), policies, now=0)
+    assert isinstance(found, Credential)
+    assert found.issuer == whose
+
+
+@pytest.mark.parametrize("issuer", [B.issuer, "https://clerk.c.example"])
+def test_a_token_in_anothers_cookie_is_better_than_nothing(issuer):
+    found = find_credential(inbound(cookie=signed_in(A, issuer)), (B, A), now=0)
+    assert (isinstance(found, Credential), found.issuer) == (True, "a")
+
+
+def test_the_only_instance_is_whose_any_token_is():
+    found = find_credential(inbound(cookie=signed_in(A, "https://clerk.c.example")), (A,), now=0)
+    assert (isinstance(found, Credential), found.issuer) == (True, "a")
+
+
+@pytest.mark.parametrize(
+    ("policies", "cookies", "told"),
+    [
+        pytest.param((A, B), out_of(B), SignedOut("client-uat-but-no-session-token", True, "b"), id="one-sent"),
+        pytest.param((A, B), b"__session_cccccccc=x", SignedOut(NOTHING.reason, False, "a"), id="a-third-ones"),
+        pytest.param((DEV, A), b"", SignedOut("dev-browser-missing", False, "d"), id="none-but-development"),
+    ],
+)
+def test_of_several_instances_the_one_that_was_sent_something_says_why(policies, cookies, told):
+    assert find_credential(inbound(cookie=cookies), policies, now=0) == told
 
 
 @pytest.mark.parametrize("cookie", [b"theme=dark; _ga=1", b"", b"__clerk_db_jwt=x", b"__Session=x; __CLIENT_UAT=5"])

@@ -19,6 +19,7 @@ from gateway.core.session import (
     cookie_reason,
     cookie_state,
     handshake_reason,
+    is_meant_for,
     page_state,
     parse_client_uat,
     session_id_of,
@@ -409,3 +410,23 @@ def test_a_sessions_id_is_an_id(sid, found):
 
 def test_what_is_no_token_is_of_no_session():
     assert session_id_of(b"garbage") is None
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        pytest.param("https://clerk.example.com", True, id="own"),
+        pytest.param("http://clerk.example.com", True, id="whatever-the-scheme"),
+        pytest.param("https://clerk.example.com/", False, id="slash"),
+        pytest.param("https://clerk.example.com.evil.example", False, id="longer"),
+        pytest.param("https://clerk.other.example", False, id="anothers"),
+        pytest.param(["https://clerk.example.com"], False, id="list"),
+        pytest.param(None, False, id="none"),
+    ],
+)
+def test_whose_a_cookies_token_says_that_it_is(said, meant):
+    assert is_meant_for(Credential(token(said), "cookie"), PRODUCTION) is meant
+
+
+def test_what_does_not_decode_is_nobodys():
+    assert not is_meant_for(Credential(b"a.b.c", "cookie"), PRODUCTION)

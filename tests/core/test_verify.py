@@ -16,6 +16,7 @@ from gateway.core.verify import (
     KeySet,
     TokenPolicy,
     check_claims,
+    claimed_issuer,
     key_set_from_pem,
     numeric_date,
     parse_jwks,
@@ -535,3 +536,26 @@ def test_pem_refusal_says_what_to_do_and_never_the_content(text, says):
     with pytest.raises(ValueError, match=says) as refused:
         key_set_from_pem(text)
     assert "MII" not in str(refused.value)
+
+
+# --- what is said before anything is verified ---
+
+
+@pytest.mark.parametrize(
+    ("payload", "issuer"),
+    [
+        pytest.param({"iss": "https://clerk.example.com"}, "https://clerk.example.com", id="said"),
+        pytest.param({"iss": ""}, "", id="empty"),
+        pytest.param({}, None, id="not-said"),
+        pytest.param({"iss": ["https://clerk.example.com"]}, None, id="list"),
+        pytest.param({"iss": 5}, None, id="number"),
+        pytest.param(["iss"], None, id="no-object"),
+    ],
+)
+def test_whose_a_token_says_it_is(payload, issuer):
+    raw = CLERK.sign(b'{"alg": "RS256"}', json.dumps(payload).encode(), key=rsa_key("other"))  # whoever signed it
+    assert claimed_issuer(read_token(raw.encode())) == issuer
+
+
+def test_a_payload_that_is_no_json_says_nothing():
+    assert claimed_issuer(read_token(CLERK.sign(b'{"alg": "RS256"}', b"iss").encode())) is None

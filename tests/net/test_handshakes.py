@@ -32,7 +32,9 @@ async def asked() -> AsyncIterator[Asked]:
     session, clock = open_session(), Clock()
     async with FakeBackendApi(World()) as api:
         address = BackendAddress(api.url, api.secret_key)
-        asking = Handshakes(address, session, on_event=lambda event, **more: told.append((event, more)), now=clock)
+        asking = Handshakes(
+            "one", address, session, on_event=lambda event, **more: told.append((event, more)), now=clock
+        )
         yield Asked(api, asking, clock, told)
         await asking.close()
         await session.close()
@@ -83,7 +85,9 @@ async def test_a_key_that_is_not_taken_is_told_once_a_minute(asked: Asked) -> No
         with pytest.raises(ClerkApiRefused):
             await asked.asking.payload("n1")
     assert (await asked.asking.refresh(STALE)).why == "clerk_key_invalid"
-    assert [event for event, _more in asked.told] == ["clerk_key_refused"]
+    ((event, told),) = asked.told
+    assert (event, told["issuer"], told["key"]) == ("clerk_key_refused", "one", "secret_key")
+    assert told["remedy"].startswith("Put the secret_key of this instance")
     asked.clock.seconds += 61
     asked.api.canned.append(Canned(403, b"forbidden"))
     with pytest.raises(ClerkApiRefused):

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.fakes.gateway import APP
+from tests.fakes.gateway import APP, CLERK
 from tests.fakes.operator import ADMIN, BEARER, Operator, is_problem, operated
 
 
@@ -28,7 +28,7 @@ ROUTES = [
 ]  # fmt: skip
 SHOWN_ADMIN = {
     "name": "admin", "host": "*.example.com", "path": "/admin/*", "methods": ["GET", "POST"], "auth": "required",
-    "token": ["session", "template"], "audience": ["convex"],
+    "token": ["session", "template"], "audience": ["convex"], "issuer": None,
     "require": {"role": ["org:admin"], "permission": ["org:a:b"], "org": ["acme"], "plan": ["o:pro", "u:pro"],
                 "feature": ["u:export"], "claims": {"a.b": 1}, "max_age_min": {"first": 5}},
     "allow_pending": True, "allow_impersonation": False, "upstream": "api", "endpoints": [{"address": "127.0.0.1:1", "weight": 1, "up": True, "live": 0}],
@@ -49,6 +49,14 @@ async def test_routes_are_shown_in_order_and_in_the_words_of_the_file() -> None:
     assert rest["require"] == {"org": True}
     assert rest["cors"]["origins"] == CORS["origins"]
     assert rest["cors"]["credentials"] is False
+
+
+async def test_a_route_shows_whose_tokens_it_takes() -> None:
+    issuers = [{"name": "staff", "issuer": CLERK.issuer, "jwt_key": CLERK.pem()}]
+    routes = [{"path": "/staff/*", "upstream": "api", "issuer": "staff"}, {"path": "/*", "upstream": "api"}]
+    async with operated(clerk={}, issuers=issuers, routes=routes) as operator:
+        shown = (await operator.ask("GET", "/v1/routes", BEARER)).json["data"]
+    assert [route["issuer"] for route in shown] == ["staff", None]
 
 
 async def test_a_public_route_requires_nothing(operator: Operator) -> None:

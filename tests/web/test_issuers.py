@@ -128,6 +128,17 @@ async def test_whose_cookies_a_route_does_not_take_hide_nobody_elses(running: Ru
         assert (await running.ask(method, target, fields=fields)).status == status
 
 
+async def test_signed_in_to_both_a_route_takes_the_session_of_the_one_it_names(running: Running) -> None:
+    both = "; ".join(suffixed(clerk, running, good(clerk, running, sub=f"user_{clerk.kid}")) for clerk in (ONE, TWO))
+    for target, user in (("/one/x", "user_ins_one"), ("/two/x", "user_ins_two"), ("/x", "user_ins_one")):
+        for fields in ({"Cookie": both}, {"Cookie": both, "Sec-Fetch-Dest": "document"}):
+            answer = await running.get(target, fields=fields)
+            assert (answer.status, dict(answer.json["headers"]).get("X-User-Id")) == (200, user)
+    one = suffixed(ONE, running, good(ONE, running))
+    answer = await running.get("/two/x", fields={"Cookie": one})
+    assert (answer.status, answer.json["reason"]) == (401, "session-token-and-uat-missing")
+
+
 async def test_a_page_of_a_party_of_one_may_not_act_for_the_other(running: Running) -> None:
     cookie = suffixed(TWO, running, good(TWO, running))
     for origin, status in ((PARTY, 200), ("https://elsewhere.example", 403)):

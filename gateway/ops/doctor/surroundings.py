@@ -7,11 +7,13 @@ from urllib.parse import urlsplit
 import orjson
 
 from gateway.config import Config
+from gateway.core.routing import Route
 from gateway.ops.doctor.asking import Answer, Asked, Unreached
 from gateway.ops.doctor.diagnosis import Diagnosis, error, listed, ok, quoted, skipped, warning
 from gateway.ops.doctor.evidence import Evidence
 from gateway.ops.doctor.keys import trouble
 from gateway.ops.doctor.upstreams import REDIRECTS
+from gateway.web.admin_routes import described
 
 EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # where to find what listens everywhere
 PROXY: Final = ("via", "cf-ray")  # an answer has these of something in between only
@@ -208,7 +210,7 @@ def running_routes(config: Config, asked: Asked | None) -> list[Diagnosis]:
     if asked.status != 200 or not routes:
         return []
     found: list[Diagnosis] = []
-    if [each.get("name") for each in routes] != [route.name for route in config.routes]:
+    if not _are_those(routes, config.routes):
         found.append(warning("admin", "the running gateway has other routes than this file", "Run: gateway reload"))
     down = {end.get("address"): each.get("upstream") for each in routes for end in each.get("endpoints") or ()
             if isinstance(end, dict) and end.get("up") is False}  # fmt: skip
@@ -216,3 +218,14 @@ def running_routes(config: Config, asked: Asked | None) -> list[Diagnosis]:
         remedy = "See the upstream's own log; the gateway's has it as endpoint_down, with the reason"
         found.append(warning(f"upstream {name}", f"{address} is left alone by the running gateway", remedy))
     return found or [ok("admin", "the running gateway has these routes, and no endpoint is left alone")]
+
+
+def _are_those(told: Sequence[dict[str, Any]], routes: Sequence[Route]) -> bool:
+    """Say whether routes are those of the file, as far as a gateway tells, which may be of another version."""
+    ours = [orjson.loads(orjson.dumps(described(route), default=str)) for route in routes]
+    return len(told) == len(ours) and all(
+        theirs.get(key) == value
+        for theirs, own in zip(told, ours, strict=True)
+        for key, value in own.items()
+        if key == "name" or key in theirs
+    )

@@ -38,9 +38,9 @@ def credential_steps(course: Course, inbound: Inbound, route: Route) -> Iterator
     if isinstance(found, GatewayError):
         yield judged("credential", found, "a token in Authorization and in the list of sub-protocols")
     elif isinstance(found, Credential):
-        yield from _found(course, inbound, found)
+        yield from _found(course, inbound, route, found)
     elif found is not None:
-        yield from _looked(course, inbound)
+        yield from _looked(course, inbound, route)
         yield _none(found, route)
 
 
@@ -51,7 +51,7 @@ def _none(found: SignedOut, route: Route) -> Step:
     return bad("credential", f"{what} ({found.reason})")
 
 
-def _found(course: Course, inbound: Inbound, found: Credential) -> Iterator[Step]:
+def _found(course: Course, inbound: Inbound, route: Route, found: Credential) -> Iterator[Step]:
     if found.source == "header":
         offered = inbound.upgrade and read_offer(inbound.header.seen.get("sec-websocket-protocol")).tokens
         where = "the WebSocket's sub-protocol gateway.bearer.…" if offered else "Authorization"
@@ -59,12 +59,12 @@ def _found(course: Course, inbound: Inbound, found: Credential) -> Iterator[Step
         if "cookie" in inbound.header.seen:
             yield note("credential", "cookies are not looked at: a token in the header always comes first")
         return
-    yield from _looked(course, inbound)
+    yield from _looked(course, inbound, route)
     of = f' of "{found.issuer}"' if len(course.config.issuers) > 1 else ""
     yield good("credential", f"session cookie{of}: {masked(found.token.decode('latin-1'))}")
 
 
-def _looked(course: Course, inbound: Inbound) -> Iterator[Step]:
+def _looked(course: Course, inbound: Inbound, route: Route) -> Iterator[Step]:
     """Tell what was passed over, and which of Clerk's cookies were chosen."""
     seen = inbound.header.seen
     if "authorization" in seen:
@@ -77,7 +77,7 @@ def _looked(course: Course, inbound: Inbound) -> Iterator[Step]:
     names = ", ".join(sorted(name.decode("latin-1") for name in cookies)) or "none of Clerk's"
     yield note("cookies", f"read: {names}")
     issuers = course.deps.issuers
-    for policy in issuers.credentials[None] if issuers is not None else ():
+    for policy in issuers.credentials[route.admission.issuer] if issuers is not None else ():
         yield _chosen(cookies, policy, course.now, several=len(course.config.issuers) > 1)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from gateway.core.credentials import Credential
+from gateway.core.handshake import is_document
 from gateway.core.model import Inbound, SignedOut
 from gateway.core.routing import Route
 from gateway.errors import GatewayError, Redirect, StepUpNeeded
@@ -84,7 +85,7 @@ def _who(course: Course, inbound: Inbound, route: Route) -> Iterator[Step]:
     yield from credential_steps(course, inbound, route)
     if route.auth == "public":
         return
-    if course.deps.issuers is not None and course.deps.issuers.pages is not None and inbound.method == "GET":
+    if _may_be_renewed(course, inbound, route):
         yield note("pages", "Clerk is asked for no session here; a running gateway refreshes one, or takes a handshake")
     found, known = found_credential(course, inbound, route), course.witness.identified
     if isinstance(found, Credential):
@@ -103,6 +104,16 @@ def _who(course: Course, inbound: Inbound, route: Route) -> Iterator[Step]:
             yield from requirement_steps(course, principal, route)
     elif isinstance(found, SignedOut) and route.auth == "optional":
         yield from requirement_steps(course, None, route)
+
+
+def _may_be_renewed(course: Course, inbound: Inbound, route: Route) -> bool:
+    """Say whether a running gateway might ask Clerk for another session (`web/documents`)."""
+    issuers = course.deps.issuers
+    if issuers is None or issuers.pages is None or inbound.method != "GET":
+        return False
+    is_asked = any(issuer.pages is not None and issuer.pages.policy.handshake for issuer in issuers)
+    has_what_it_takes = is_document(inbound) or b"__refresh_" in inbound.header.seen.get("cookie", b"")
+    return is_asked and has_what_it_takes and "session" in route.admission.token_types
 
 
 def _verdict(course: Course) -> Verdict:

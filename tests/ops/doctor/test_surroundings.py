@@ -164,6 +164,8 @@ def running(*names, **more):
     [
         pytest.param(running("rest"), ["ok"], "has these routes", id="same"),
         pytest.param(running("rest", "more"), ["warning"], "gateway reload", id="other-routes"),
+        pytest.param(running("rest", path="/*", unknown=1), ["ok"], "has these routes", id="same-in-more-words"),
+        pytest.param(running("rest", require={"role": ["org:admin"]}), ["warning"], "gateway reload", id="other-rule"),
         pytest.param(running("rest", endpoints=[{"address": "a:1", "up": False}]), ["warning"], "a:1 is left alone", id="down"),
         pytest.param(answer(401, {}), ["warning"], "another admin.token", id="another-token"),
         pytest.param(answer(200, {"data": "x"}), [], "", id="nonsense"),

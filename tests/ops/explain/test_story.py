@@ -379,10 +379,12 @@ async def test_clerk_is_asked_for_no_session(echo: Echo) -> None:
             refresh = await story_of(Asked("GET", "/x", headers=(HOST, *DOCUMENT, line)), config, now=now)
             nonce = Asked("GET", "/x?__clerk_handshake_nonce=abcdef0123456789", headers=(HOST, *DOCUMENT))
             returning = await story_of(nonce, config, now=now)
+            plain = await story_of(Asked("GET", "/x", running.token(), headers=(HOST,)), config, now=now)
     assert asked_for.requests == []
     assert (refresh.verdict.status, refresh.verdict.reason) == (307, "session-token-expired-refresh-missing-api-client")
     assert returning.verdict.status == 401
     assert all(explained(told, "pages") for told in (refresh, returning))
+    assert not explained(plain, "pages")  # nothing of that is at stake
     assert "secret-refresh" not in "\n".join(as_lines(refresh))
 
 
