@@ -31,7 +31,7 @@ async def call(page: Any, path: str, status: int) -> str:
 async def test_sign_in_call_and_sign_out(page: Any, where: Addresses) -> None:
     await page.goto(where.gateway)
     await page.get_by_role("heading", name="signed out").wait_for()
-    assert "session-token-and-uat-missing" in await call(page, "/hello", 401)
+    assert "dev-browser-missing" in await call(page, "/hello", 401)
     await page.get_by_role("button", name="admin of Acme").click()
     await page.get_by_role("heading", name="Alice").wait_for()
     assert "user_alice" in await call(page, "/admin/hello", 200)

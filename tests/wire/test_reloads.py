@@ -64,7 +64,7 @@ async def test_a_certificate_that_goes_while_keys_are_fetched_is_not_missed(tmp_
             await issuer.arrived.wait()
             Path(second.cert).unlink()  # noqa: ASYNC240  a file in a test
             issuer.hold.set()
-            assert await reloading == ["tls", "issuer"]
+            assert await reloading == ["tls", "issuers"]
             assert running.app._acceptor.tls._files[0] == second.cert  # type: ignore[union-attr]
 
 

@@ -77,7 +77,7 @@ async def test_page_and_its_files_come_through_the_gateway(dev):
     [
         pytest.param("/public/hello", {}, 200, None, id="public"),
         pytest.param("/optional/hello", {}, 200, None, id="optional-anonymous"),
-        pytest.param("/hello", {}, 401, "session-token-and-uat-missing", id="nothing-sent"),
+        pytest.param("/hello", {}, 401, "dev-browser-missing", id="nothing-sent"),
         pytest.param("/hello", {"user": "alice"}, 200, None, id="signed-in"),
         pytest.param("/hello", {"user": "alice", "v1": True}, 200, None, id="signed-in-v1"),
         pytest.param("/admin/hello", {"user": "alice"}, 200, None, id="admin"),
