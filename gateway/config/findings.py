@@ -4,20 +4,17 @@ Collects every problem before anything is refused. No finding repeats a value th
 """
 
 import difflib
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar
 
+from gateway.core.redaction import without_secrets
 from gateway.errors import ConfigError
 
 Path = tuple[str | int, ...]
 Given = TypeVar("Given")
 Read = TypeVar("Read")
 Level = Literal["error", "warning", "insecure"]
-
-# Values that are secrets wherever they stand: Clerk's keys and tokens, and passwords in URLs.
-_SECRET = re.compile(r"\b(?:sk_(?:live|test)|whsec|ak|mt|m2m|oat)_[^\s\"']+|(?<=//)[^\s/@\"']+@")
 
 
 class Unreadable(ConfigError):
@@ -143,4 +140,4 @@ def did_you_mean(word: str | None) -> str | None:
 def _harmless(text: str) -> str:
     """Keep a finding on one line, free of secrets, and printable whatever the file contained."""
     visible = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-    return _SECRET.sub("…", visible)
+    return without_secrets(visible)

@@ -119,6 +119,10 @@ class KeyDirectory:
             found = os.stat(self.path)
         except OSError as error:
             raise _unusable(self.path, error, "cannot be made") from error
+        if found.st_uid not in (os.geteuid(), 0):
+            raise KeysUnusable(
+                f"{self.path} is another user's. Do: chown $(id -u) {self.path}, or name another directory"
+            )
         if stat.S_IMODE(found.st_mode) & 0o077:
             mode = stat.S_IMODE(found.st_mode)
             raise KeysUnusable(f"{self.path} can be read by others (mode {mode:04o}). Do: chmod 700 {self.path}")

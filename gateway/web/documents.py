@@ -4,6 +4,8 @@
 signed out is sent to the sign-in page; everything else is refused as it is elsewhere.
 """
 
+from typing import Final
+
 from gateway.core.handshake import MAX_LOCATION, is_document, is_sign_in_page, sign_in_location
 from gateway.core.model import Identified, Inbound
 from gateway.core.routing import Route
@@ -14,6 +16,9 @@ from gateway.web.identify import Answering, check_origin, identify
 from gateway.web.page import Page, Stuck, read_page
 from gateway.web.refreshing import by_credential
 from gateway.web.returning import by_handshake
+
+# What another session of the same user would be refused for, too: it is the configuration's to change.
+VAIN: Final = frozenset({"token-invalid-authorized-parties"})
 
 
 async def identify_client(deps: Deps, inbound: Inbound, route: Route, client: Answering) -> Identified | None:
@@ -81,7 +86,9 @@ def _sign_in(page: Page, refused: MissingCredential | InvalidToken) -> None:
     policy, route = page.policy, page.route
     if route.auth == "optional" and not page.by_header and not route.require.needs_principal:
         return
-    if policy.sign_in_url is None or isinstance(refused, Stuck) or is_sign_in_page(policy, page.url):
+    # Whoever is signed in at Clerk already would come straight back, and be sent there again.
+    is_vain = isinstance(refused, Stuck) or refused.reason in VAIN
+    if policy.sign_in_url is None or is_vain or is_sign_in_page(policy, page.url):
         raise refused
     location = sign_in_location(policy, page.url, dev_browser=page.dev_browser)
     if len(location) > MAX_LOCATION:

@@ -64,6 +64,14 @@ def test_only_the_owner_reads_them(directory: KeyDirectory) -> None:
     assert modes == [0o700, 0o600]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's directory")
+def test_another_users_directory_is_not_taken(tmp_path: Path) -> None:
+    os.chmod(tmp_path, 0o700)
+    os.chown(tmp_path, 12345, 12345)
+    with pytest.raises(KeysUnusable, match="another user's"):
+        KeyDirectory(str(tmp_path)).prepare()
+
+
 @pytest.mark.parametrize("mode", [0o750, 0o701, 0o777, 0o720])
 def test_a_directory_that_others_may_use_is_refused(directory: KeyDirectory, mode: int) -> None:
     os.chmod(directory.path, mode)

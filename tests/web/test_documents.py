@@ -37,6 +37,13 @@ async def running(echo: ScriptedUpstream, api: FakeBackendApi) -> AsyncIterator[
         yield started
 
 
+async def test_nobody_goes_in_circles_between_here_and_the_sign_in_page(running: Running) -> None:
+    elsewhere = running.token(azp="https://elsewhere.example")
+    for fields in (cookies(**session(elsewhere, 5)), {"Authorization": f"Bearer {elsewhere}"}):
+        answer = await running.get("/x", fields=DOCUMENT | fields)
+        assert (answer.status, answer.json["reason"]) == (401, "token-invalid-authorized-parties")
+
+
 async def test_a_document_that_stays_signed_out_goes_to_the_sign_in_page(running: Running) -> None:
     answer = await running.get("/x?a=1", fields=DOCUMENT)
     assert (answer.status, answer.value("cache-control")) == (302, "no-store")

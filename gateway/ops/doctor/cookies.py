@@ -51,7 +51,8 @@ def cookies(evidence: Evidence, instances: Sequence[Instance], *, now: float) ->
         return Found([_none_came(evidence)])
     if not own:
         return Found([_others(sent, instances)])
-    state = find_credential(_request(evidence.cookie), [each.config.credentials for each in instances], now=now)
+    meant = own if len(instances) > 1 else instances
+    state = find_credential(_request(evidence.cookie), [each.config.credentials for each in meant], now=now)
     if isinstance(state, SignedOut):
         what, remedy = STATES.get(state.reason, ("they do not amount to signed in", "Reload the page"))
         return Found([*_domain(evidence), error(SUBJECT, f"{what} (401 {state.reason})", remedy)])

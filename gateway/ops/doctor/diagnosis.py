@@ -3,16 +3,13 @@
 Everything that is shown goes through `clean`: no secret, no whole token, one line, whatever somebody answered.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from gateway.core.redaction import without_secrets
+
 Level = Literal["ok", "skipped", "warning", "error"]
-# Clerk's keys and tokens, anything that is a JWT or may become one, and passwords in URLs.
-_SECRET: Final = re.compile(
-    r"\b(?:sk_(?:live|test)|whsec|ak|mt|m2m|oat)_[^\s\"']+|\beyJ[\w-]{8,}(?:\.[\w-]*)*|(?<=//)[^\s/@\"'…]+@"
-)
 MAX_TEXT: Final = 500  # characters of a sentence; what somebody else said in it is cut shorter by `quoted`
 MAX_QUOTE: Final = 100
 
@@ -50,7 +47,7 @@ def error(subject: str, found: str, remedy: str) -> Diagnosis:
 def clean(text: str) -> str:
     """Keep a text on one line, printable, without a secret, and short."""
     visible = "".join(char if char.isprintable() else "?" for char in text)
-    hidden = _SECRET.sub("…", visible)
+    hidden = without_secrets(visible)
     return hidden if len(hidden) <= MAX_TEXT else hidden[:MAX_TEXT] + "…"
 
 
