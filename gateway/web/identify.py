@@ -127,6 +127,9 @@ async def judge_token(
     if identified is None:
         taken = taken_by(route.admission, in_authorization=in_authorization)
         identified = await _judged(deps, issuers, raw, key, now=now, named=named, taken=taken)
+    # What is remembered of a token holds for any instance.
+    if named is not None and identified.principal.issuer != named:
+        raise InvalidToken("token-invalid-issuer")
     if not in_authorization:
         check_carried(identified.principal)
     return identified

@@ -142,6 +142,8 @@ def read_page(deps: Deps, inbound: Inbound, route: Route, client: Answering, *, 
 def _whose(issuers: Issuers, found: Credential | SignedOut, cookies: Mapping[bytes, bytes]) -> Issuer:
     """Choose the instance that is to say who this is: that of the token, or of the cookies."""
     if not issuers.is_one:
+        if isinstance(found, Credential) and found.source == "cookie":
+            return issuers.named(found.issuer)  # whatever its token says: a cookie is its instance's
         for raw in (found.token if isinstance(found, Credential) else b"", cookies.get(HANDSHAKE.encode(), b"")):
             claimed = _claimed(issuers, raw) if raw else None
             if claimed is not None:

@@ -1,5 +1,6 @@
 """A document that comes back from Clerk's handshake: what it brings is exchanged for cookies, its URL cleaned."""
 
+import asyncio
 import re
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ from gateway.core.model import Identified
 from gateway.core.session import AFTER_HANDSHAKE
 from gateway.core.verify import read_token, signed_claims
 from gateway.errors import ClerkApiDown, GatewayError, InvalidToken, MissingCredential, Redirect
-from gateway.net.handshakes import Handshakes
+from gateway.net.handshakes import WAIT_S, Handshakes
 from gateway.web.identify import judge_token
 from gateway.web.issuers import Issuer
 from gateway.web.page import Page, Stuck
@@ -73,6 +74,15 @@ async def _exchanged(page: Page, nonce: str, token: bytes) -> tuple[Issuer, tupl
         return page.issuer, await _of_token(page.issuer, token)
     if not _NONCE.fullmatch(nonce):
         return page.issuer, ()
+    try:
+        async with asyncio.timeout(WAIT_S):  # for all of them together: somebody looks at an empty page
+            return await _asked(page, nonce)
+    except TimeoutError:
+        raise ClerkApiDown(detail=f"no answer within {WAIT_S:g} s") from None
+
+
+async def _asked(page: Page, nonce: str) -> tuple[Issuer, tuple[str, ...]]:
+    """Ask one instance after the other what a nonce stands for. Raises ClerkApiDown."""
     down: ClerkApiDown | None = None
     for issuer, clerk in _who_may_know(page):
         try:

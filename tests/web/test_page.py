@@ -1,16 +1,19 @@
 """How a document is read: under which URL its browser knows it, whose cookies count, where it may be sent."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from gateway.config.clerk import cookie_suffix
+from gateway.net import handshakes
+from gateway.web import returning
 from tests.config.files import publishable_key
 from tests.fakes.clerk import FakeClerk
 from tests.fakes.clerk_api import FakeBackendApi, World
 from tests.fakes.gateway import APP, CLERK, Running, gateway
-from tests.fakes.pages import DEV, DOCUMENT, SIGN_IN, cookies, location, pages, session
+from tests.fakes.pages import DEV, DOCUMENT, FETCH, SIGN_IN, SUFFIX, cookies, location, pages, session
 from tests.fakes.upstream import Echo, ScriptedUpstream
 
 TWO = FakeClerk("https://clerk.two.example", kid="ins_two", key_name="other")
@@ -214,3 +217,43 @@ async def test_a_handshakes_token_is_verified_by_whose_it_is(both: tuple[Running
     for signer, status in ((TWO, 200), (FakeClerk(kid="ins_two"), 307)):
         came = cookies(__client_uat=5, __clerk_handshake=signer.mint({"handshake": [f"__session={token}"]}))
         assert (await running.get("/x", fields=DOCUMENT | came)).status == status
+
+
+async def test_what_one_instance_brings_is_not_the_others(
+    both: tuple[Running, FakeBackendApi], api: FakeBackendApi
+) -> None:
+    running, _other = both
+    token = TWO.session_token(running.clock(), sub="user_2", azp=APP)
+    assert (await running.get("/x", token=token)).status == 200  # remembered from here on
+    api.nonces["n1"] = [f"__session={token}; Path=/"]
+    answer = await running.get("/x", fields=DOCUMENT | cookies(__clerk_handshake_nonce="n1"))
+    assert (answer.status, answer.json["reason"]) == (401, "token-invalid-issuer")
+    assert answer.values("set-cookie") == []
+    api.refreshes["r1"] = [f"__session={token}; Path=/"]
+    old = running.token(exp=int(running.clock()) - 60)
+    answer = await running.get("/x", fields=FETCH | cookies(**session(old, 5), **{f"__refresh_{SUFFIX}": "r1"}))
+    assert (answer.status, answer.json["reason"]) == (401, "session-token-expired-refresh-invalid-session-token")
+
+
+async def test_a_token_in_anothers_cookie_refreshes_no_session(both: tuple[Running, FakeBackendApi]) -> None:
+    running, other = both
+    suffix = cookie_suffix(TWO_KEY)
+    other.refreshes["r1"] = [f"__session={TWO.session_token(running.clock())}; Path=/"]
+    old = TWO.session_token(running.clock(), exp=int(running.clock()) - 60)
+    swapped = {f"__session_{SUFFIX}": old, f"__client_uat_{SUFFIX}": 5}
+    out = {f"__client_uat_{suffix}": 0, f"__refresh_{suffix}": "r1"}
+    for asked in (FETCH, DOCUMENT):
+        answer = await running.get("/x", fields=asked | cookies(**swapped, **out))
+        assert (answer.status, answer.json["reason"]) == (401, "token-invalid-issuer")
+    assert not [asked for asked in other.requests if asked.startswith("POST")]
+
+
+async def test_all_instances_together_are_waited_for_no_longer_than_one(
+    both: tuple[Running, FakeBackendApi], api: FakeBackendApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, other = both
+    monkeypatch.setattr(returning, "WAIT_S", 0.01)
+    api.hold = other.hold = asyncio.Event()
+    async with asyncio.timeout(handshakes.WAIT_S - 1):
+        answer = await running.get("/x", fields=DOCUMENT | cookies(__clerk_handshake_nonce="n1"))
+    assert answer.status == 503
