@@ -1,4 +1,4 @@
-"""What a document waits for at Clerk's Backend API: what a handshake's nonce stands for, and another session token.
+"""What a request waits for at Clerk's Backend API: what a handshake's nonce stands for, and another session token.
 
 Somebody looks at an empty page meanwhile, so each is asked once, for seconds, by one for all who want the same, and by
 a few at a time: however slow that API is, there is a definite answer soon. Nothing here is ever logged but that.
@@ -112,12 +112,15 @@ class Handshakes:
         if known is not None and self._now() < known[0]:
             return known[1]
         refreshed = await self._refresh(key, stale)
+        self._keep(key, refreshed)
+        return refreshed
+
+    def _keep(self, key: bytes, refreshed: Refreshed) -> None:
         life_s = REFRESHED_LIFE_S if refreshed.directives else FAILED_LIFE_S
         self._refreshed.pop(key, None)
         if len(self._refreshed) >= MOST:
             del self._refreshed[next(iter(self._refreshed))]
         self._refreshed[key] = (self._now() + life_s, refreshed)
-        return refreshed
 
     async def _refresh(self, key: bytes, stale: Stale) -> Refreshed:
         path = f"/sessions/{quote(stale.session_id, safe='')}/refresh"
@@ -129,10 +132,15 @@ class Handshakes:
             "request_headers": {name: [value] for name, value in stale.headers.items()},
         }
         query = [("suffixed_cookies", "true")] if stale.suffixed else []
+
+        async def ask() -> Answer:
+            answer = await self._client.answer("POST", path, query, content=content)
+            if answer.status == 200:
+                self._keep(key, _refreshed(answer))  # also where whoever asked has left and is to come again
+            return answer
+
         try:
-            answer = await self._once(
-                key, lambda: self._client.answer("POST", path, query, content=content), place=("refresh", stale.address)
-            )
+            answer = await self._once(key, ask, place=("refresh", stale.address))
             self._check_key(answer, path)
         except ClerkApiRefused as refused:
             return Refreshed(why=_word(refused.reason))

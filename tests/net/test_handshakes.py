@@ -142,6 +142,18 @@ async def test_the_other_requests_of_a_page_get_the_same_session(asked: Asked) -
     assert len(asked.api.requests) == 2
 
 
+async def test_who_left_meanwhile_finds_the_same_session_when_coming_again(asked: Asked) -> None:
+    asked.api.refreshes["r1"] = COOKIES
+    asked.api.hold = asyncio.Event()
+    left = asyncio.create_task(asked.asking.refresh(STALE))
+    await asyncio.sleep(0)
+    left.cancel()
+    asked.api.hold.set()
+    await asyncio.wait(tuple(asked.asking._asking.values()))
+    assert await asked.asking.refresh(STALE) == Refreshed(tuple(COOKIES))
+    assert len(asked.api.requests) == 1
+
+
 async def test_a_refresh_that_failed_is_tried_again_soon_and_others_at_once(asked: Asked) -> None:
     for _ in range(2):
         assert (await asked.asking.refresh(STALE)).why == "refresh_token_invalid"
