@@ -68,7 +68,11 @@ def find_credential(inbound: Inbound, policies: Sequence[CredentialPolicy], *, n
 def _of_cookies(
     cookies: Mapping[bytes, bytes], policies: Sequence[CredentialPolicy], *, method: str, now: float
 ) -> Credential | SignedOut:
-    """Say what the cookies amount to; of several instances, with the first one that they say a session is of."""
+    """Say what the cookies amount to; of several instances, with the first one that they say a session is of.
+
+    Also where that session's token is expired and another instance's is not: else a moment's delay of a page's script
+    would make its user somebody else. Whoever signs out of one is known by the next.
+    """
     states = []
     for policy in policies:
         chosen = choose_cookies(cookies, policy, now=now)
@@ -76,8 +80,11 @@ def _of_cookies(
         if isinstance(state, Credential) and (len(policies) == 1 or is_meant_for(state, policy)):
             return state
         states.append(state)
-    # Of no use to anybody, but there: the reason is better than none.
-    return next((state for state in states if isinstance(state, Credential) or state.sent), states[0])
+    # A token that names another issuer than its cookies' instance may be good yet, by a proxy of that instance's; if it
+    # is not, or there is none, the reason is better than none.
+    tokens = (state for state in states if isinstance(state, Credential))
+    sent = (state for state in states if isinstance(state, SignedOut) and state.sent)
+    return next(tokens, None) or next(sent, states[0])
 
 
 def _offered_token(header: Header) -> bytes | None:

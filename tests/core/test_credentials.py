@@ -136,6 +136,12 @@ def test_a_token_in_anothers_cookie_is_better_than_nothing(issuer):
     assert (isinstance(found, Credential), found.issuer) == (True, "a")
 
 
+def test_a_token_in_anothers_cookie_is_better_than_none_at_all():
+    cookies = out_of(A) + b"; " + signed_in(B, "https://app.example.com/__clerk")  # which may be a proxy of its own
+    found = find_credential(inbound(cookie=cookies), (A, B), now=0)
+    assert (isinstance(found, Credential), found.issuer) == (True, "b")
+
+
 def test_the_only_instance_is_whose_any_token_is():
     found = find_credential(inbound(cookie=signed_in(A, "https://clerk.c.example")), (A,), now=0)
     assert (isinstance(found, Credential), found.issuer) == (True, "a")

@@ -113,6 +113,13 @@ async def test_signed_out_of_one_and_in_with_the_other(running: Running) -> None
     assert (answer.status, answer.json["reason"]) == (401, "client-uat-but-no-session-token")
 
 
+async def test_nobody_is_somebody_else_because_a_token_has_expired(running: Running) -> None:
+    expired = suffixed(ONE, running, good(ONE, running, exp=int(running.clock()) - 60))
+    two = suffixed(TWO, running, good(TWO, running))
+    answer = await running.get("/x", fields={"Cookie": f"{two}; {expired}"})
+    assert (answer.status, answer.json["reason"].partition("-refresh-")[0]) == (401, "session-token-expired")
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_whose_cookies_a_route_does_not_take_hide_nobody_elses(running: Running, method: str) -> None:
     one, two = (suffixed(clerk, running, good(clerk, running)) for clerk in (ONE, TWO))
