@@ -109,8 +109,10 @@ def _who(course: Course, inbound: Inbound, route: Route) -> Iterator[Step]:
 def _may_be_renewed(course: Course, inbound: Inbound, route: Route) -> bool:
     """Say whether a running gateway might ask Clerk for another session (`web/documents`)."""
     issuers = course.deps.issuers
-    if issuers is None or issuers.pages is None or inbound.method != "GET":
+    if issuers is None or issuers.pages is None or inbound.upgrade:
         return False
+    if inbound.method != "GET" and inbound.header.credential is not None:
+        return False  # no cookie replaces a token in the header
     is_asked = any(issuer.pages is not None and issuer.pages.policy.handshake for issuer in issuers)
     has_what_it_takes = is_document(inbound) or b"__refresh_" in inbound.header.seen.get("cookie", b"")
     return is_asked and has_what_it_takes and "session" in route.admission.token_types

@@ -377,14 +377,16 @@ async def test_clerk_is_asked_for_no_session(echo: Echo) -> None:
             line = cookies(aged(-120), uat=-200)(running) + f"; __refresh_{SUFFIX}=secret-refresh-token"
             config, now = config_of(running), running.clock
             refresh = await story_of(Asked("GET", "/x", headers=(HOST, *DOCUMENT, line)), config, now=now)
+            form = await story_of(Asked("POST", "/x", headers=(HOST, f"Origin: {APP}", line)), config, now=now)
+            api_call = await story_of(Asked("POST", "/x", running.token(), headers=(HOST, line)), config, now=now)
             nonce = Asked("GET", "/x?__clerk_handshake_nonce=abcdef0123456789", headers=(HOST, *DOCUMENT))
             returning = await story_of(nonce, config, now=now)
             plain = await story_of(Asked("GET", "/x", running.token(), headers=(HOST,)), config, now=now)
     assert asked_for.requests == []
     assert (refresh.verdict.status, refresh.verdict.reason) == (307, "session-token-expired-refresh-missing-api-client")
     assert returning.verdict.status == 401
-    assert all(explained(told, "pages") for told in (refresh, returning))
-    assert not explained(plain, "pages")  # nothing of that is at stake
+    assert all(explained(told, "pages") for told in (refresh, returning, form))
+    assert not any(explained(told, "pages") for told in (plain, api_call))  # nothing of that is at stake
     assert "secret-refresh" not in "\n".join(as_lines(refresh))
 
 
