@@ -1,5 +1,6 @@
 """Sessions whose token is over: refreshed at Clerk where there is a refresh token, sent through the handshake else."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from tests.fakes.clerk import TEMPLATE
 from tests.fakes.clerk_api import Canned, FakeBackendApi, World
-from tests.fakes.gateway import APP, CLERK, Running
+from tests.fakes.gateway import APP, CLERK, Running, read_answer
 from tests.fakes.pages import DOCUMENT, FETCH, SUFFIX, cookies, location, pages, session
 from tests.fakes.upstream import Echo, ScriptedUpstream
 from tests.fakes.websocket import handshake
@@ -116,6 +117,44 @@ async def test_a_form_may_have_been_open_for_longer_than_a_token_lives(
     assert answer.status == 200
     assert dict(answer.json["headers"])["X-User-Id"] == "user_1"
     assert answer.values("set-cookie") == api.refreshes["r1"]
+
+
+FORM = "POST /x HTTP/1.1\r\nHost: gw.example.com\r\nExpect: 100-continue\r\nContent-Length: 200001\r\n"
+
+
+async def test_a_form_that_waits_to_be_asked_for_is_asked_for_once_its_session_is_known(
+    running: Running, api: FakeBackendApi
+) -> None:
+    api.refreshes["r1"] = [f"__session={running.token()}; Path=/"]
+    reader, writer = await running.connect()
+    writer.write(f"{FORM}Origin: {APP}\r\nCookie: {expired(running, 'r1')['Cookie']}\r\n\r\n".encode())
+    assert (await read_answer(reader)).status == 100
+    assert len(api.requests) == 1
+    writer.write(b"a" * 200_001)
+    answer = await read_answer(reader)
+    writer.close()
+    assert (answer.status, len(answer.json["body"])) == (200, 200_001)
+    reader, writer = await running.connect()
+    writer.write(f"{FORM}Origin: {APP}\r\nCookie: {expired(running, 'revoked')['Cookie']}\r\n\r\n".encode())
+    answer = await read_answer(reader)
+    assert (answer.status, answer.value("connection")) == (401, "close")
+    writer.close()
+
+
+async def test_a_form_that_comes_while_its_session_is_refreshed_is_whole(running: Running, api: FakeBackendApi) -> None:
+    api.refreshes["r1"] = [f"__session={running.token()}; Path=/"]
+    api.hold = asyncio.Event()
+    form = FORM.replace("Expect: 100-continue\r\n", "")
+    reader, writer = await running.connect()
+    writer.write(f"{form}Origin: {APP}\r\nCookie: {expired(running, 'r1')['Cookie']}\r\n\r\n".encode())
+    while not api.requests:
+        await asyncio.sleep(0)
+    writer.write(b"a" * 200_001)
+    await asyncio.sleep(0)
+    api.hold.set()
+    answer = await read_answer(reader)
+    writer.close()
+    assert (answer.status, len(answer.json["body"])) == (200, 200_001)
 
 
 @pytest.mark.parametrize(
