@@ -42,7 +42,8 @@ def instances_of(settings: Settings, report: Report) -> tuple[Instance, ...]:
         elif name and not NAME.fullmatch(name):
             report.error((*at, "name"), NAME_RULE)
         elif name in taken:
-            report.error((*at, "name"), f'"{name}" is already the name of issuers[{taken[name]}]')
+            message = f'"{name}" is already the name of issuers[{taken[name]}]'
+            report.error((*at, "name"), message, "Give each a name of its own")
         taken.setdefault(name, index)
         named.append(Instance(name or f"issuer-{index + 1}", at, section))
     return tuple(named)

@@ -50,7 +50,7 @@ def test_several_instances_have_webhooks_and_no_run_through_their_users():
     [
         pytest.param(several(ONE, clerk="{issuer: x.example}"), "clerk", "stands beside issuers", id="both"),
         pytest.param(several(ONE, "{issuer: two.example}"), "issuers[1].name", "is missing", id="no-name"),
-        pytest.param(several(ONE, TWO.replace("two,", "one,")), "issuers[1].name", "already the name", id="same-name"),
+        pytest.param(several(ONE, TWO.replace("two,", "one,")), "issuers[1].name", "Give each a name", id="same-name"),
         pytest.param(several(ONE, TWO.replace("two,", "'a b',")), "issuers[1].name", "letters", id="bad-name"),
         pytest.param(several(ONE, f"{{name: b, {PARTIES}}}"), "issuers[1]", "no Clerk instance", id="nobody"),
         pytest.param(
