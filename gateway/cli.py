@@ -122,7 +122,7 @@ def _fail(message: str) -> NoReturn:
     sys.exit(EXIT_BAD_CONFIGURATION)
 
 
-@main.command()
+@main.command(short_help="Judge a configuration without starting.")
 @config_option
 @click.option("--strict", is_flag=True, help="Also fail on choices that work but are not safe.")
 @click.option("--json", "as_json", is_flag=True, help="Findings as JSON.")
@@ -133,7 +133,7 @@ def check(path: str | None, *, strict: bool, as_json: bool) -> None:
     sys.exit(judge(path, os.environ, strict=strict, as_json=as_json, write=click.echo))
 
 
-@main.command()
+@main.command(short_help="Name what is wrong, and its remedy.")
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="As JSON, a list.")
 @click.option(
@@ -159,7 +159,7 @@ def doctor(path: str | None, *, as_json: bool, **request: Any) -> None:
     sys.exit(examine(path, os.environ, evidence, as_json=as_json, terminal=sys.stdout.isatty(), write=click.echo))
 
 
-@main.command()
+@main.command(short_help="Say what would become of a request.")
 @config_option
 @click.argument("method")
 @click.argument("target", metavar="PATH")
@@ -185,7 +185,7 @@ def explain(path: str | None, method: str, target: str, token: str | None, origi
     sys.exit(tell(path, os.environ, asked, as_json=as_json, write=click.echo))
 
 
-@main.command(name="reload")
+@main.command(name="reload", short_help="Take up the configuration file.")
 @config_option
 def reload_running(path: str | None) -> None:
     """Let the running gateway take up its configuration file; print what is wrong with it."""
@@ -194,7 +194,7 @@ def reload_running(path: str | None) -> None:
     sys.exit(reload(path, os.environ, write=click.echo))
 
 
-@main.command()
+@main.command(short_help="Bring the store up to date.")
 @config_option
 def migrate(path: str | None) -> None:
     """Bring the store's schema up to date; a SQLite store's is brought by `run` itself."""
@@ -203,7 +203,7 @@ def migrate(path: str | None) -> None:
     sys.exit(bring_up_to_date(path, os.environ, write=click.echo))
 
 
-@main.command()
+@main.command(short_help="Fill and mend the user directory.")
 @config_option
 @click.option("--dry-run", is_flag=True, help="Only compare; write nothing, and name the first differences.")
 @click.option("--restart", is_flag=True, help="Begin anew where an earlier run was broken off.")
@@ -231,7 +231,7 @@ def rotate(path: str | None, *, at_once: bool) -> None:
     sys.exit(make_next(path, os.environ, at_once=at_once, now=time.time(), write=click.echo))
 
 
-@main.group()
+@main.group(short_help="Stored webhooks and their deliveries.")
 def webhooks() -> None:
     """Look at stored webhooks and their deliveries, and have them delivered again; the gateway may run or not."""
 

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from gateway.cli import main
 from tests.fakes.gateway import CLERK, read_answer, settings
 from tests.fakes.upstream import Echo, ScriptedUpstream
 
@@ -265,3 +267,9 @@ async def test_doctor_says_what_is_wrong_and_explains_a_token(tmp_path: Path) ->
         assert expired not in out
     code, _, err = await finished("doctor", "--url", "nonsense", environ=environ, cwd=tmp_path)
     assert (code, "--url" in err) == (2, True)
+
+
+def test_the_list_of_commands_cuts_nothing_short() -> None:
+    shown = CliRunner().invoke(main, ["--help"]).output.partition("Commands:")[2]
+    assert "explain" in shown
+    assert "..." not in shown

@@ -82,6 +82,8 @@ def _default_url(path: str, at: Path, report: Report, *, public_url: str | None)
 
 
 def _read_path(value: str) -> str:
+    if not value.startswith("/"):
+        raise ValueError(f'"{value}" does not begin with a slash: write {EXAMPLE}')
     path = read_prefix(value)
     if not path:
         raise ValueError(f"would leave no path to the routes: write one of its own, such as {EXAMPLE}")

@@ -81,7 +81,7 @@ def test_somebody_elses_proxy_is_known_by_its_url_and_needs_no_key():
 @pytest.mark.parametrize(
     ("settings", "key", "message", "remedy"),
     [
-        pytest.param(["proxy_path: __clerk", URL], "proxy_path", "a path is /exact", None, id="no-slash"),
+        pytest.param(["proxy_path: __clerk", URL], "proxy_path", "write /__clerk", None, id="no-slash"),
         pytest.param(["proxy_path: /__clerk/*", URL], "proxy_path", "a prefix is written without *", None, id="star"),
         pytest.param(["proxy_path: /", URL], "proxy_path", "no path to the routes", None, id="root"),
         pytest.param(["proxy_path: //", URL], "proxy_path", "no path to the routes", None, id="slashes"),

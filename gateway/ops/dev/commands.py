@@ -14,7 +14,7 @@ from gateway.ops.loop import run_on_best_loop
 DEV_PORT = 8080
 
 
-@click.group(invoke_without_command=True)
+@click.group(invoke_without_command=True, short_help="Try it all on this machine.")
 @click.pass_context
 @click.option("--port", default=DEV_PORT, show_default=True, help="The gateway's; the others take the next three.")
 @click.option("--issuer-port", type=int, help="The local issuer's. Default: the gateway's + 1.")
@@ -134,7 +134,7 @@ def revoke(context: click.Context, token: str, port: int | None) -> None:
     click.echo(_asked(revoke_token(_dev_issuer(context, port), text.strip())))
 
 
-@click.command()
+@click.command(short_help="Print a token from `gateway dev`.")
 @click.option("--type", metavar="T", default="session", show_default=True, help="Or a machine's: api_key, m2m, oauth.")
 @click.option("--user", metavar="ID", help="user_alice (default), user_bob, … or any other.")
 @click.option("--org", metavar="ORG", help='Organisation, by id or slug; "none" for none.')
