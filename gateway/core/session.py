@@ -79,10 +79,10 @@ def suffixed_names(suffix: str) -> CookieNames:
 
 def choose_cookies(cookies: Mapping[bytes, bytes], policy: CredentialPolicy, *, now: float) -> ChosenCookies:
     """Choose between the suffixed and the un-suffixed cookies, for session, time and dev browser together."""
-    plain = ChosenCookies(*(cookies.get(name, b"") for name in PLAIN_NAMES))
+    plain = _under(PLAIN_NAMES, cookies)
     if policy.cookie_suffix is None:
         return plain._replace(refresh=b"")
-    suffixed = ChosenCookies(*(cookies.get(name, b"") for name in suffixed_names(policy.cookie_suffix)))
+    suffixed = _under(suffixed_names(policy.cookie_suffix), cookies)
     # Clerk reads the refresh cookie suffixed only, whichever way the others go.
     plain = plain._replace(refresh=suffixed.refresh)
     if suffixed == plain:
@@ -94,11 +94,12 @@ def uses_suffixed_cookies(cookies: Mapping[bytes, bytes], policy: CredentialPoli
     """Say which of the two Clerk itself chooses, which it is told, also where both say the same."""
     if policy.cookie_suffix is None:
         return False
-    plain, suffixed = (
-        ChosenCookies(*(cookies.get(name, b"") for name in names))
-        for names in (PLAIN_NAMES, suffixed_names(policy.cookie_suffix))
-    )
-    return _uses_suffixed(suffixed, plain, policy, now)
+    suffixed = _under(suffixed_names(policy.cookie_suffix), cookies)
+    return _uses_suffixed(suffixed, _under(PLAIN_NAMES, cookies), policy, now)
+
+
+def _under(names: CookieNames, cookies: Mapping[bytes, bytes]) -> ChosenCookies:
+    return ChosenCookies(*(cookies.get(name, b"") for name in names))
 
 
 def _uses_suffixed(suffixed: ChosenCookies, plain: ChosenCookies, policy: CredentialPolicy, now: float) -> bool:

@@ -80,9 +80,8 @@ class People:
                 return False
             asking = asyncio.get_running_loop().create_task(self._ask(user_id, principal))
             self._asking[user_id] = asking
-        await asyncio.wait(
-            (asking,), timeout=self._wait_s
-        )  # which goes on alone, and whose failure is not the request's
+        # It goes on alone, and its failure is not the request's.
+        await asyncio.wait((asking,), timeout=self._wait_s)
         return user_id in self._known
 
     async def _ask(self, user_id: str, principal: Principal) -> None:
